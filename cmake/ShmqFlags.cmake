@@ -20,7 +20,8 @@ if(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND SHMQ_EVERYTHING)
     -Wno-padded
     -Wno-reserved-identifier -Wno-reserved-macro-identifier
     -Wno-sign-conversion -Wno-implicit-int-conversion
-    -Wno-unused-macros)
+    -Wno-unused-macros
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-c++98-compat-pedantic>)
 else()
   add_compile_options(
     -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wvla -Wundef -Wpointer-arith -Wwrite-strings -Wformat=2

@@ -53,8 +53,10 @@ function(shmq_test)
   add_executable(${T_NAME} ${T_SOURCES})
   target_link_libraries(${T_NAME} PRIVATE ${T_LIBS})
   target_compile_definitions(${T_NAME} PRIVATE ${T_DEFINES})
-  # A test's assert is a check in every build; Criterion's macros define functions without prototypes.
-  target_compile_options(${T_NAME} PRIVATE -UNDEBUG -Wno-missing-prototypes)
+  # A test's assert is a check in every build; Criterion's macros define undeclared things.
+  target_compile_options(${T_NAME} PRIVATE -UNDEBUG
+    $<$<COMPILE_LANGUAGE:C>:-Wno-missing-prototypes>
+    $<$<C_COMPILER_ID:Clang>:-Wno-missing-variable-declarations>)
   if(NOT T_PLAIN)
     find_package(PkgConfig REQUIRED)
     pkg_check_modules(criterion REQUIRED IMPORTED_TARGET GLOBAL criterion)

@@ -1,0 +1,131 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The rules that no compiler checks: who may include what, what the library may call, what a file
+# must carry. Prints every breach; fails when there is one. With a folder as its argument it looks
+# there instead, which is how it tests itself: a tree that breaks each rule must be refused.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+tree=${1:-${SHMQ_SOURCE_DIR:-$here/../..}}
+cd "$tree" || exit 2
+breaches=0
+
+breach() { printf '%s: %s\n' "$1" "$2"; breaches=$((breaches + 1)); }
+
+sources() { # sources FOLDER...: the C and C++ files below those that exist
+  local folder
+  for folder in "$@"; do
+    if [ -e "$folder" ]; then find "$folder" -name '*.[ch]' -o -name '*.cc'; fi
+  done
+}
+
+includes() { sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]([^>"]+)[>"].*/\1/p' "$1"; }
+
+code() { # the file without comments and string literals' contents
+  gcc -fpreprocessed -dD -E -P -w -x c "$1" 2>/dev/null | sed -E 's/"([^"\\]|\\.)*"/""/g'
+}
+
+everything() { sources libshmq daemon tools services bench examples python tests; }
+
+# Dependencies that have one home.
+for file in $(sources libshmq daemon tools services examples python); do
+  for header in $(includes "$file"); do
+    case $header in
+      hwloc*) [[ $file == libshmq/pin/* ]] || breach "$file" "hwloc outside libshmq/pin" ;;
+      liburing*) [[ $file == daemon/* ]] || breach "$file" "liburing outside daemon" ;;
+    esac
+  done
+done
+
+# Calls go downward: a file of the library includes only from its own layer or from lower ones.
+layer() {
+  case $1 in
+    base/*) echo 0 ;;
+    os/*) echo 1 ;;
+    core/*) echo 2 ;;
+    rpc/* | pin/*) echo 4 ;;
+    *) echo 3 ;;
+  esac
+}
+for file in $(sources libshmq/base libshmq/os libshmq/core libshmq/rpc libshmq/pin libshmq/*.[ch]); do
+  name=${file#libshmq/}
+  for header in $(includes "$file"); do
+    if [ -e "$(dirname "$file")/$header" ]; then
+      target=$(realpath --relative-to=libshmq "$(dirname "$file")/$header")
+    elif [ -e "libshmq/$header" ]; then
+      target=$header
+    else
+      continue # the system's or public
+    fi
+    case $target in include/*) continue ;; esac
+    [ "$(layer "$target")" -le "$(layer "$name")" ] || breach "$file" "includes upward: $header"
+    # rpc and pin are users of the public interface.
+    if [ "$(layer "$name")" -eq 4 ] && [ "$(layer "$target")" -ge 1 ] &&
+      [ "${target%%/*}" != "${name%%/*}" ]; then
+      breach "$file" "goes round the public interface: $header"
+    fi
+  done
+done
+for file in $(sources daemon tools services bench examples python); do
+  for header in $(includes "$file"); do
+    case $header in
+      *libshmq/* | */../*core/*) breach "$file" "reaches into the library: $header" ;;
+    esac
+  done
+done
+
+# The library is silent and leaves the process alone; orders stand on words, not in fences.
+calls='(v?f?printf|puts|fputs|putchar|perror|syslog|vsyslog|warnx?|errx?|exit|_exit|_Exit|quick_exit|abort|signal|sigaction|raise|system|popen)'
+for file in $(sources libshmq); do
+  found=$(code "$file" | grep -oE "(^|[^A-Za-z0-9_>.])$calls[[:space:]]*\(" | tr -d '\n')
+  [ -z "$found" ] || breach "$file" "the library prints, exits or takes signals: $found"
+  ! code "$file" | grep -qE 'atomic_(thread|signal)_fence|__sync_synchronize|__atomic_thread_fence' ||
+    breach "$file" "stand-alone fence"
+done
+# One helper thread, for shmq_event_fd on old kernels, is the only exception; it lives in os.
+for file in $(sources libshmq); do
+  if code "$file" | grep -qE '(pthread_create|thrd_create)[[:space:]]*\(' && [[ $file != libshmq/os/* ]]; then
+    breach "$file" "starts a thread outside os"
+  fi
+done
+
+# What every file carries, and what none does.
+for file in $(everything); do
+  head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || breach "$file" "no SPDX line"
+  ! grep -qE '\<(TO''DO|FIX''ME|XX''X)\>' "$file" || breach "$file" "unfinished work is marked in it"
+  [ "$(wc -l <"$file")" -le 800 ] || breach "$file" "longer than 800 lines"
+done
+for file in $(find scripts tests cmake .ci -name '*.sh' -o -name '*.cmake' -o -name CMakeLists.txt 2>/dev/null); do
+  head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || breach "$file" "no SPDX line"
+done
+
+# The self-test: break each rule in a tree of its own and count what is found.
+if [ $# -eq 0 ]; then
+  bad=$(mktemp -d)
+  trap 'rm -rf "$bad"' EXIT
+  mkdir -p "$bad"/libshmq/{base,os,core,rpc} "$bad"/{daemon,tools}
+  spdx='/* SPDX-License-Identifier: Apache-2.0 */'
+  printf '%s\n#include <hwloc.h>\n' "$spdx" >"$bad/tools/a.c"
+  printf '%s\n#include <liburing.h>\n' "$spdx" >"$bad/libshmq/os/b.c"
+  printf '%s\n' "$spdx" >"$bad/libshmq/core/ring.h"
+  printf '%s\n#include "core/ring.h"\n' "$spdx" >"$bad/libshmq/base/c.c"
+  printf '%s\n#include "core/ring.h"\n' "$spdx" >"$bad/libshmq/rpc/d.c"
+  printf '%s\n#include "../libshmq/core/ring.h"\n' "$spdx" >"$bad/daemon/e.c"
+  printf '%s\nvoid f(void) { printf("x"); }\n' "$spdx" >"$bad/libshmq/core/f.c"
+  printf '%s\nvoid g(void) { atomic_thread_fence(0); }\n' "$spdx" >"$bad/libshmq/core/g.c"
+  printf '%s\nvoid h(void) { pthread_create(0, 0, 0, 0); }\n' "$spdx" >"$bad/libshmq/core/h.c"
+  printf 'int i;\n' >"$bad/daemon/i.c"
+  printf '%s\n/* TO''DO */\n' "$spdx" >"$bad/daemon/j.c"
+  { echo "$spdx"; yes 'int k;' | head -n 801; } >"$bad/daemon/k.c"
+  # Not breaches: a comment, a string, and names that only end alike.
+  printf '%s\n/* printf( */ const char *l = "exit(";\nint m(void) { return snprintf(0, 0, l) + shmq_abort(0) + x->exit(); }\n' \
+    "$spdx" >"$bad/libshmq/core/l.c"
+  found=$("$0" "$bad" | grep "^[a-z]*/")
+  expected=11
+  if [ "$(printf '%s\n' "$found" | wc -l)" -ne $expected ] || printf '%s\n' "$found" | grep -q '/l\.c'; then
+    breach "$0" "the self-test expected $expected breaches, one in each of a to k, and found:"
+    printf '%s\n' "$found"
+  fi
+fi
+
+[ $breaches -eq 0 ] || { echo "$breaches breaches of the house rules"; exit 1; }
