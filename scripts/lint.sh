@@ -50,6 +50,7 @@ fi
 
 if [ $slow = yes ] && [ ${#programs[@]} -gt 0 ]; then
   # A build folder of its own, configured for the compiler that clang-tidy understands.
+  mkdir -p build/lint/cppcheck
   cmake -S . -B build/lint -G Ninja -DCMAKE_C_COMPILER=clang-14 -DCMAKE_BUILD_TYPE=Debug >build/lint.log ||
     { cat build/lint.log; exit 1; }
 
@@ -61,7 +62,7 @@ if [ $slow = yes ] && [ ${#programs[@]} -gt 0 ]; then
   done | xargs -r -P "$(nproc)" -n 4 clang-tidy -p build/lint --quiet --warnings-as-errors='*' 2>/dev/null || failed=1
 
   step cppcheck
-  cppcheck --project=build/lint/compile_commands.json --cppcheck-build-dir="$(mkdir -p build/lint/cppcheck && echo build/lint/cppcheck)" \
+  cppcheck --project=build/lint/compile_commands.json --cppcheck-build-dir=build/lint/cppcheck \
     --enable=warning,performance,portability --inline-suppr --suppress='*:/usr/*' --suppress=missingIncludeSystem \
     --suppress=normalCheckLevelMaxBranches -j "$(nproc)" --quiet --error-exitcode=1 || failed=1
 fi
