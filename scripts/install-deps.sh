@@ -12,7 +12,7 @@ set -eu
 build="gcc libc6-dev cmake ninja-build pkg-config
   libhwloc-dev liburing-dev libinih-dev libsmartcols-dev libncurses-dev libssl-dev libsqlite3-dev"
 test="g++ libcriterion-dev python3-dev strace bc sqlite3 redis-tools zstd libzstd-dev"
-all="clang-14 libclang-rt-14-dev llvm-14 clang-format clang-tidy cppcheck spin gdb debootstrap man-db
+all="clang-14 libclang-rt-14-dev llvm-14 clang-format clang-tidy cppcheck spin gdb debootstrap shellcheck man-db
   libboost-dev libck-dev libdpdk-dev libzmq3-dev libnng-dev libconcurrentqueue-dev libreaderwriterqueue-dev
   fio gnuplot-nox valgrind parallel"
 

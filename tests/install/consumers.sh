@@ -26,8 +26,10 @@ by_pkg_config() {
   libdir=$(dirname "$(find "$prefix" -name shmq.pc)")
   if [ $pin = yes ]; then modules="shmq-pin shmq"; fi
   export PKG_CONFIG_PATH=$libdir
-  local used="-DWITH_PIN=$([ $pin = yes ] && echo 1 || echo 0) $(pkg-config --cflags $modules)"
-  local libs="$(pkg-config --libs $modules) -Wl,-rpath,$(pkg-config --variable=libdir shmq)"
+  local used libs
+  used=$(pkg-config --cflags $modules)
+  if [ $pin = yes ]; then used="$used -DWITH_PIN=1"; fi
+  libs="$(pkg-config --libs $modules) -Wl,-rpath,$(pkg-config --variable=libdir shmq)"
   "$cc" -std=c11 $flags $used "$here/consumer/consumer.c" -o "$out/consumer_c" $libs
   "$cxx" -std=c++11 $flags $used "$here/consumer/consumer.cc" -o "$out/consumer_cxx" $libs
   "$out/consumer_c" && "$out/consumer_cxx"

@@ -59,8 +59,8 @@ for file in $(sources libshmq/base libshmq/os libshmq/core libshmq/rpc libshmq/p
     fi
     case $target in include/*) continue ;; esac
     [ "$(layer "$target")" -le "$(layer "$name")" ] || breach "$file" "includes upward: $header"
-    # rpc and pin are users of the public interface.
-    if [ "$(layer "$name")" -eq 4 ] && [ "$(layer "$target")" -ge 1 ] &&
+    # rpc and pin are users of the public interface; only os and base may serve them beside it.
+    if [ "$(layer "$name")" -eq 4 ] && [ "$(layer "$target")" -ge 2 ] &&
       [ "${target%%/*}" != "${name%%/*}" ]; then
       breach "$file" "goes round the public interface: $header"
     fi
@@ -77,27 +77,36 @@ done
 # The library is silent and leaves the process alone; orders stand on words, not in fences.
 calls='(v?f?printf|puts|fputs|putchar|perror|syslog|vsyslog|warnx?|errx?|exit|_exit|_Exit|quick_exit|abort|signal|sigaction|raise|system|popen)'
 for file in $(sources libshmq); do
-  found=$(code "$file" | grep -oE "(^|[^A-Za-z0-9_>.])$calls[[:space:]]*\(" | tr -d '\n')
+  found=$(code "$file" | grep -oE "(^|[^A-Za-z0-9_>.])${calls}[[:space:]]*\(" | tr -d '\n')
   [ -z "$found" ] || breach "$file" "the library prints, exits or takes signals: $found"
-  ! code "$file" | grep -qE 'atomic_(thread|signal)_fence|__sync_synchronize|__atomic_thread_fence' ||
+  ! code "$file" | grep -qE 'atomic_thread_fence|__sync_synchronize' ||
     breach "$file" "stand-alone fence"
 done
-# One helper thread, for shmq_event_fd on old kernels, is the only exception; it lives in os.
+# System calls are made in os. One helper thread, for shmq_event_fd on old kernels, is the only exception to
+# "starts no threads"; it lives there too.
 for file in $(sources libshmq); do
   if code "$file" | grep -qE '(pthread_create|thrd_create)[[:space:]]*\(' && [[ $file != libshmq/os/* ]]; then
     breach "$file" "starts a thread outside os"
   fi
+  case $file in libshmq/os/* | libshmq/pin/* | libshmq/include/*) continue ;; esac
+  for header in $(includes "$file"); do
+    case $header in
+      linux/* | sys/mman.h | sys/socket.h | sys/syscall.h | sys/ioctl.h | sys/epoll.h | pthread.h | dirent.h)
+        breach "$file" "system calls outside os: $header" ;;
+    esac
+  done
 done
 
 # What every file carries, and what none does.
 for file in $(everything); do
   head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || breach "$file" "no SPDX line"
   ! grep -qE '\<(TO''DO|FIX''ME|XX''X)\>' "$file" || breach "$file" "unfinished work is marked in it"
-  [ "$(wc -l <"$file")" -le 800 ] || breach "$file" "longer than 800 lines"
+  [ "$(wc -l <"$file")" -le 900 ] || breach "$file" "longer than 900 lines"
 done
-for file in $(find scripts tests cmake .ci -name '*.sh' -o -name '*.cmake' -o -name CMakeLists.txt 2>/dev/null); do
+while read -r file; do
   head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || breach "$file" "no SPDX line"
-done
+done < <(find . -path ./build -prune -o \
+  \( -name '*.sh' -o -name '*.cmake' -o -name '*.py' -o -name CMakeLists.txt \) -print)
 
 # The self-test: break each rule in a tree of its own and count what is found.
 if [ $# -eq 0 ]; then
@@ -114,14 +123,15 @@ if [ $# -eq 0 ]; then
   printf '%s\nvoid f(void) { printf("x"); }\n' "$spdx" >"$bad/libshmq/core/f.c"
   printf '%s\nvoid g(void) { atomic_thread_fence(0); }\n' "$spdx" >"$bad/libshmq/core/g.c"
   printf '%s\nvoid h(void) { pthread_create(0, 0, 0, 0); }\n' "$spdx" >"$bad/libshmq/core/h.c"
+  printf '%s\n#include <sys/mman.h>\n' "$spdx" >"$bad/libshmq/core/hh.c"
   printf 'int i;\n' >"$bad/daemon/i.c"
   printf '%s\n/* TO''DO */\n' "$spdx" >"$bad/daemon/j.c"
-  { echo "$spdx"; yes 'int k;' | head -n 801; } >"$bad/daemon/k.c"
+  { echo "$spdx"; yes 'int k;' | head -n 901; } >"$bad/daemon/k.c"
   # Not breaches: a comment, a string, and names that only end alike.
   printf '%s\n/* printf( */ const char *l = "exit(";\nint m(void) { return snprintf(0, 0, l) + shmq_abort(0) + x->exit(); }\n' \
     "$spdx" >"$bad/libshmq/core/l.c"
   found=$("$0" "$bad" | grep "^[a-z]*/")
-  expected=11
+  expected=12
   if [ "$(printf '%s\n' "$found" | wc -l)" -ne $expected ] || printf '%s\n' "$found" | grep -q '/l\.c'; then
     breach "$0" "the self-test expected $expected breaches, one in each of a to k, and found:"
     printf '%s\n' "$found"

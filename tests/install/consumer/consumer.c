@@ -6,7 +6,7 @@
 #include <shmq/rpc.h>
 #include <shmq/shmq.h>
 #include <shmq/version.h>
-#if WITH_PIN
+#ifdef WITH_PIN
 #include <shmq/pin.h>
 #endif
 
