@@ -1,18 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# libshmq.so exports every public call and nothing else, needs libc alone, and calls nothing that
-# prints, exits or takes signals.
+# A library exports every call that its public headers declare and nothing else, needs no library that it
+# should not, and calls nothing that prints, exits or takes signals.
 #
-#   exports.sh LIBSHMQ.SO
+#   exports.sh LIBSHMQ.SO        all headers but pin.h; libc alone
+#   exports.sh LIBSHMQ-PIN.SO    pin.h; libc, libshmq, libhwloc
 set -eu
 library=$1
 headers=${SHMQ_SOURCE_DIR:?}/libshmq/include/shmq
+case $library in
+  *-pin.so*) pattern=(-name pin.h) allowed='libshmq\.so\.[0-9]+|libhwloc\.so\.[0-9]+|' ;;
+  *) pattern=(! -name pin.h) allowed= ;;
+esac
 failed=0
 fail() { echo "$*" >&2; failed=1; }
 
 exported=$(nm -D --defined-only "$library" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort)
-# The public headers say SHMQ_API before each call; pin.h belongs to another library.
-declared=$(find "$headers" -name '*.h' ! -name pin.h -exec cat {} + | tr '\n' ' ' |
+# The public headers say SHMQ_API before each call.
+declared=$(find "$headers" -name '*.h' "${pattern[@]}" -exec cat {} + | tr '\n' ' ' |
   grep -oE 'SHMQ_API [^;(]*\(' | grep -oE 'shmq_[a-z0-9_]+ ?\($' | tr -d ' (' | sort -u)
 [ -n "$declared" ] || fail "no declaration found in $headers: this test is blind"
 extra=$(comm -23 <(echo "$exported") <(echo "$declared"))
@@ -20,7 +25,7 @@ lacking=$(comm -13 <(echo "$exported") <(echo "$declared"))
 [ -z "$extra" ] || fail "exported and not declared:" $extra
 [ -z "$lacking" ] || fail "declared and not exported:" $lacking
 
-allowed='libc\.so\.6|ld-linux.*'
+allowed="${allowed}libc\.so\.6|ld-linux.*"
 [ -z "${SHMQ_SANITIZE:-}" ] || allowed="$allowed|lib(asan|ubsan|tsan)\.so.*"
 needed=$(readelf -d "$library" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p')
 echo "$needed" | grep -q '^libc\.so' || fail "does not need libc: this test is blind"

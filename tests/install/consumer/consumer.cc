@@ -36,6 +36,16 @@ int main(void) {
   rc = shmq_unlink(name);
   if (rc < 0) return failed("unlink", rc);
 
+#ifdef WITH_PIN
+  shmq_pin *pin;
+  rc = shmq_pin_open(&pin);
+  if (rc < 0) return failed("pin open", rc);
+  rc = shmq_pin_count(pin, "compact");
+  if (rc < 0) return failed("pin count", rc);
+  printf("%d places, ", rc);
+  shmq_pin_close(pin);
+#endif
+
   int same = size == 6 && strcmp(text, "hello") == 0;
   printf("C++, shmq %s: %s\n", SHMQ_VERSION, same ? text : "wrong message");
   return same ? 0 : 1;
