@@ -9,6 +9,7 @@ if(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND SHMQ_EVERYTHING)
   add_compile_options(
     -Weverything
     -Wno-atomic-implicit-seq-cst        # seq_cst is what we mean where no order is written
+    -Wno-bad-function-cast
     -Wno-cast-align -Wno-cast-qual      # offsets in a segment become typed pointers
     -Wno-covered-switch-default -Wno-switch-enum
     -Wno-declaration-after-statement    # C90
