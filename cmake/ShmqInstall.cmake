@@ -40,14 +40,10 @@ foreach(folder tools daemon)
   endif()
 endforeach()
 
-# Manual pages by their section, completion, systemd units.
+# Manual pages by their section; what a program prints about itself is installed where it is built.
 file(GLOB manual_pages CONFIGURE_DEPENDS man/*.[1-8])
 foreach(page IN LISTS manual_pages)
   string(REGEX MATCH "[1-8]$" section ${page})
   install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
 endforeach()
-if(EXISTS ${PROJECT_SOURCE_DIR}/contrib/completion/shmq.bash)
-  install(FILES contrib/completion/shmq.bash RENAME shmq
-    DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
-endif()
 install(FILES LICENSE CHANGELOG.md TYPE DOC)
