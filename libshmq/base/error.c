@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "base/error.h"
+#include "shmq/shmq.h"
+
+const char *shmq_strerror(int code) {
+  switch (code < 0 ? -code : code) {
+#define X(name, text) \
+  case name: return text;
+    SHMQ__ERRORS(X)
+#undef X
+    case 0: return "success";
+    default: return "unknown error";
+  }
+}

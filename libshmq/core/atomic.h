@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The seam between the core and the machine's atomics. Orders stand on the words, never in stand-alone
+ * fences. A build with SHMQ_MODEL calls model_step before each operation, which makes every one of
+ * them a scheduling point of the deterministic scheduler in tests/model.
+ */
+#ifndef SHMQ_CORE_ATOMIC_H
+#define SHMQ_CORE_ATOMIC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef SHMQ_MODEL
+#include "model_hooks.h"
+#define SHMQ__STEP(word, kind) model_step((const volatile void *)(word), MODEL_##kind)
+#else
+#define SHMQ__STEP(word, kind) ((void)0)
+#endif
+
+#define a_load(w) (SHMQ__STEP(w, LOAD), atomic_load_explicit((w), memory_order_acquire))
+#define a_load_relaxed(w) (SHMQ__STEP(w, LOAD), atomic_load_explicit((w), memory_order_relaxed))
+#define a_load_seq(w) (SHMQ__STEP(w, LOAD), atomic_load_explicit((w), memory_order_seq_cst))
+#define a_store(w, v) (SHMQ__STEP(w, STORE), atomic_store_explicit((w), (v), memory_order_release))
+#define a_store_relaxed(w, v) \
+  (SHMQ__STEP(w, STORE), atomic_store_explicit((w), (v), memory_order_relaxed))
+#define a_add(w, v) (SHMQ__STEP(w, RMW), atomic_fetch_add_explicit((w), (v), memory_order_seq_cst))
+#define a_xchg(w, v) (SHMQ__STEP(w, RMW), atomic_exchange_explicit((w), (v), memory_order_seq_cst))
+/* Strong; *expected gets what was found when it fails. */
+#define a_cas(w, expected, v)                                                                \
+  (SHMQ__STEP(w, RMW), atomic_compare_exchange_strong_explicit((w), (expected), (v),         \
+                                                               memory_order_seq_cst,         \
+                                                               memory_order_acquire))
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+static inline void shmq__pause(void) {
+#ifdef SHMQ_MODEL
+  model_step(0, MODEL_PAUSE);
+#elif defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+#endif

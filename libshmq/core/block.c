@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/block.h"
+
+#include <errno.h>
+
+#include "core/crashpoint.h"
+#include "core/ring.h"
+#include "core/wake.h"
+
+int64_t shmq__block_allocate(struct shmq_segment *s) {
+  uint32_t n = s->geometry.blocks;
+  uint64_t mine = block_make(s->me, BLOCK_NO_RING, 0);
+  for (uint32_t i = 0, at = s->block_cursor; i < n; i++, at++) {
+    if (at >= n) at = 0;
+    uint64_t free_word = 0;
+    if (a_load_relaxed(&s->block_words[at]) != 0) continue;
+    if (!a_cas(&s->block_words[at], &free_word, mine)) continue;
+    /* If we die here the block names us and no ring: recovery frees it. */
+    CRASHPOINT("block.allocated");
+    s->block_cursor = at + 1;
+    return at;
+  }
+  return -EAGAIN;
+}
+
+void shmq__block_take_charge(struct shmq_segment *s, uint32_t index, uint32_t ring,
+                             uint64_t position) {
+  uint64_t have = a_load(&s->block_words[index]);
+  uint64_t want = block_make(s->me, ring, position);
+  /* The reference part must be this cell's; anything else was written by a damaged peer, and then
+   * the block is not ours to touch. */
+  while (have != want && block_ring(have) == ring &&
+         block_position(have) == (position & BLOCK_POSITION_MASK))
+    if (a_cas(&s->block_words[index], &have, want)) return;
+}
+
+bool shmq__block_free(struct shmq_segment *s, uint32_t index, uint32_t owner, uint32_t ring,
+                      uint64_t position) {
+  uint64_t have = block_make(owner, ring, position);
+  if (!a_cas(&s->block_words[index], &have, 0)) return false;
+  event_signal(&s->header->block_freed, 1);
+  return true;
+}
+
+bool shmq__block_is_referred(const struct shmq_segment *s, uint32_t index, uint64_t b) {
+  if (block_ring(b) >= s->geometry.rings) return false;
+  const shmq__ring_view *r = &s->rings[block_ring(b)];
+  uint64_t p = block_position(b);
+  uint64_t w = a_load(cell_word(r, p));
+  struct shmq__block_ref ref;
+  /* The word keeps 42 bits of the position: compare what the turn and these bits share. */
+  uint32_t common = (uint32_t)(BLOCK_POSITION_MASK >> r->shift) & TURN_MASK;
+  if (((cell_turn(w) ^ turn_of(r, p)) & common) != 0) return false;
+  if (!cell_holds_message(w) || !cell_in_block(w)) return false;
+  memcpy(&ref, cell_payload(r, p), sizeof ref);
+  return ref.index == index;
+}

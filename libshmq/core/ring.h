@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking positions of a ring. A cell's word tells whether its position can be taken; tail and head decide
+ * who takes it; records remember who did.
+ *
+ *   R1  Taking is one compare-and-swap of an index word that names its owner, or, on a side with a single
+ *       declared participant, one store. There is no instruction between "taken" and "known by whom".
+ *   R2  An index word moves on only when the run that it names is recorded. So at any time each position
+ *       below tail or head is recorded as its taker's, or named by the index word itself.
+ *   R3  Between taking and publishing (or freeing), the cell's word is the taker's alone; recovery of the
+ *       taker, under its lock, is the only other writer.
+ *
+ * Ordering: a producer's release store of READY is read by the consumer's acquire load in ring_take
+ * (P1 -> C1) and covers the payload, the record and, with a single producer, tail. A consumer's release store
+ * of FREE is read by the producer's acquire load in ring_claim (C2 -> P2) and covers its reads of the payload.
+ */
+#ifndef SHMQ_CORE_RING_H
+#define SHMQ_CORE_RING_H
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "core/crashpoint.h"
+#include "core/segment.h"
+
+/* Record the run that x names, where x was read from *index, unless *index has moved on (then it is
+ * recorded, by R2). */
+void shmq__ring_record_run(_Atomic uint64_t *records, uint64_t mask, _Atomic uint64_t *index,
+                           uint64_t x);
+
+/* Size of the message in the cell with word w at a position; reads the block reference, which is only
+ * meaningful while the position is not taken, or is the caller's. */
+static inline uint64_t ring_message_size(const shmq__ring_view *r, uint64_t position, uint64_t w) {
+  struct shmq__block_ref ref;
+  if (likely(!cell_in_block(w))) return cell_length(w);
+  memcpy(&ref, cell_payload(r, position), sizeof ref);
+  return ref.length;
+}
+
+static inline void ring_record(_Atomic uint64_t *records, uint64_t mask, uint64_t first, uint32_t n,
+                               uint32_t me) {
+  for (uint32_t i = 0; i < n; i++) {
+    uint64_t p = position_add(first, i);
+    a_store(&records[p & mask], record_make(p, me));
+  }
+}
+
+/* Move *index from x on by n positions in the name of `me`. False: *index was not x any more, and x is
+ * reloaded. */
+static inline bool ring_advance(_Atomic uint64_t *index, _Atomic uint64_t *records, uint64_t mask,
+                                uint64_t *x, uint32_t n, uint32_t me) {
+  uint64_t first = index_position(*x);
+  uint64_t next = index_make(position_add(first, n), n, me);
+  if (!records) { /* single: the role holder owns every position that is taken and not settled */
+    a_store(index, next);
+    return true;
+  }
+  /* Our own last run is recorded: we did it before we came back here, or our predecessor's recovery. */
+  if (index_owner(*x) != me) shmq__ring_record_run(records, mask, index, *x);
+  if (!a_cas(index, x, next)) return false;
+  /* If we die here the index word still names us; whoever moves it on records the run first (R2). */
+  CRASHPOINT("ring.taken");
+  ring_record(records, mask, first, n, me);
+  return true;
+}
+
+/* Take up to `want` (1 to SHMQ_BATCH_MAX) free positions at tail, from *first on.
+ * Returns how many, or -EAGAIN: full. Lock-free. */
+static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t want, uint64_t *first) {
+  uint64_t x = a_load(&r->index->tail);
+  for (;;) {
+    uint64_t p = index_position(x);
+    uint32_t n = 0;
+    while (n < want && a_load(cell_word(r, position_add(p, n))) == /* P2 */
+                           cell_free(turn_of(r, position_add(p, n))))
+      n++;
+    if (n == 0) {
+      uint64_t now = a_load(&r->index->tail);
+      if (now == x) return -EAGAIN;
+      x = now;
+      continue;
+    }
+    if (!ring_advance(&r->index->tail, r->producer_records, r->mask, &x, n, me)) continue;
+    *first = p;
+    return (int)n;
+  }
+}
+
+/* Take up to `want` published positions at head, tombstones included; words[i] is the i-th cell's word as
+ * it stays until the caller settles it. With limits, a message longer than limits[i].iov_len
+ * is not taken. Returns how many, -EAGAIN: nothing published, or -EMSGSIZE: the first is too long. */
+static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want,
+                            const struct iovec *limits, uint64_t *first, uint64_t *words) {
+  uint64_t x = a_load(&r->index->head);
+  for (;;) {
+    uint64_t p = index_position(x);
+    uint32_t n = 0;
+    bool too_long = false;
+    for (; n < want; n++) {
+      uint64_t at = position_add(p, n);
+      uint64_t w = a_load(cell_word(r, at)); /* C1 */
+      if (cell_turn(w) != turn_of(r, at)) break;
+      if (cell_kind(w) == CELL_READY) {
+        too_long = limits && ring_message_size(r, at, w) > limits[n].iov_len;
+        if (too_long) break;
+      } else if (cell_kind(w) != CELL_TOMBSTONE) {
+        break;
+      }
+      words[n] = w;
+    }
+    if (n == 0) {
+      uint64_t now = a_load(&r->index->head);
+      if (now == x) return too_long ? -EMSGSIZE : -EAGAIN;
+      x = now;
+      continue;
+    }
+    if (!ring_advance(&r->index->head, r->consumer_records, r->mask, &x, n, me)) continue;
+    *first = p;
+    return (int)n;
+  }
+}
+
+/* Is position p taken, by a producer or by a consumer, as the index word x says? Modular. */
+static inline bool position_before(uint64_t p, uint64_t index_position_value) {
+  return position_sub(index_position_value, p) - 1 < POSITION_MASK / 2;
+}
+
+/* Positions published or claimed and not taken, as the index words say; at most the capacity. */
+static inline uint64_t ring_span(const shmq__ring_view *r) {
+  uint64_t head = index_position(a_load(&r->index->head));
+  uint64_t tail = index_position(a_load(&r->index->tail));
+  uint64_t span = position_sub(tail, head);
+  return span > r->capacity ? 0 : span; /* head was read first and may have passed the tail since */
+}
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/wake.h"
+
+#include <limits.h>
+
+#include "core/crashpoint.h"
+#include "os/futex.h"
+
+void shmq__event_wake(shmq__event *event, int n) {
+  uint32_t seen = a_load(&event->word);
+  while (seen & EVENT_SLEEPERS) {
+    uint32_t raised = seen + 2;
+    if (!a_cas(&event->word, &seen, raised)) continue;
+    /* If we die here nobody is woken, but SLEEPERS is still set: the next publication wakes, or
+     * the sleepers' own bounded look does. */
+    CRASHPOINT("wake.raised");
+    if (shmq__futex_wake(&event->word, n) == 0)
+      (void)a_cas(&event->word, &raised, raised & ~EVENT_SLEEPERS);
+    return;
+  }
+}
+
+void shmq__event_wake_all(shmq__event *event) {
+  (void)a_add(&event->word, 2u);
+  (void)shmq__futex_wake(&event->word, INT_MAX);
+}
+
+uint32_t shmq__event_announce(shmq__event *event, bool *ordered) {
+  uint32_t seen = a_load(&event->word), announced;
+  do announced = (seen + 2) | EVENT_SLEEPERS;
+  while (!a_cas(&event->word, &seen, announced)); /* E1 */
+  *ordered = shmq__barrier_others();
+  return announced;
+}
+
+int shmq__event_sleep(shmq__event *event, uint32_t value, int64_t deadline_ns) {
+  return shmq__futex_wait(&event->word, value, deadline_ns);
+}

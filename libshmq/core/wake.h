@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The event count: when to sleep and when to wake.
+ *
+ *   word = sequence 31 | SLEEPERS 1
+ *
+ *   sleeper:  v = announce(): word += 2, SLEEPERS set     (E1: RMW, then a barrier on all participants)
+ *             look at the condition again                 (E2)
+ *             sleep(v): the kernel sleeps only while word == v
+ *   waker:    make the condition true (publish, free)     (E3)
+ *             signal(): SLEEPERS set? then word += 2, wake n; nobody woken: clear SLEEPERS if
+ *             the word has not moved since                (E4: the load of word)
+ *
+ * Lost wake-ups: either E4 sees E1 and wakes, or E3 is visible to E2. That needs E3 before E4 on the waker
+ * and E1 before E2 on the sleeper, both store->load. The waker pays nothing for it: where every
+ * participant is registered, the sleeper's barrier (membarrier) executes one on the waker's CPU. A
+ * participant that could not register publishes with a sequentially consistent RMW instead.
+ *
+ * SLEEPERS stays set after a wake-up, so each further publication wakes one more sleeper, and no
+ * sleeper depends on the one woken before it. It goes when a wake-up found nobody: the compare-and-swap from the
+ * waker's own value fails if anybody announced since, because announcing changes the word.
+ *
+ * Deaths: a sleeper that dies leaves SLEEPERS set, which costs one system call. A waker that dies between
+ * publishing and waking, or a sleeper that dies after it was woken, takes a wake-up along: recovery
+ * signals everybody, and sleepers look again at bounded intervals since they may be the only ones left.
+ */
+#ifndef SHMQ_CORE_WAKE_H
+#define SHMQ_CORE_WAKE_H
+
+#include "core/layout.h"
+
+#define EVENT_SLEEPERS 1u
+
+/* Slow half of event_signal. */
+void shmq__event_wake(shmq__event *event, int n);
+
+/* After the condition became true: wake up to n sleepers if anybody is announced. */
+static inline void event_signal(shmq__event *event, int n) {
+  atomic_signal_fence(memory_order_seq_cst); /* E3 before E4 for the compiler */
+  if (unlikely(a_load_seq(&event->word) & EVENT_SLEEPERS)) shmq__event_wake(event, n);
+}
+
+/* Wake everybody, announced or not. For recovery and shutdown. */
+void shmq__event_wake_all(shmq__event *event);
+
+/* Announce a sleeper. Returns the value to sleep on; the caller looks at its condition in between.
+ * *ordered is false when others could not be made to order their publications: sleep briefly then. */
+uint32_t shmq__event_announce(shmq__event *event, bool *ordered);
+
+/* As shmq__futex_wait. */
+int shmq__event_sleep(shmq__event *event, uint32_t value, int64_t deadline_ns);
+
+#endif

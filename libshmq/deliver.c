@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking messages and settling them: first deliveries from head, redeliveries from behind it.
+ *
+ * Redelivery. Cells that are RETURNED lie anywhere in the lap behind head. Who returned one raises
+ * returned_seq afterwards; a taker that finds returned_seen different scans, and moves returned_seen up to
+ * the value of returned_seq that it read before a scan only if that scan left nothing to take. A death
+ * between the cell and the raise is mended by recovery, which raises unconditionally.
+ */
+#include <limits.h>
+
+#include "core/block.h"
+#include "os/futex.h"
+#include "os/process.h"
+#include "queue.h"
+
+/* ---- settling ---- */
+
+/* Somebody waits for the queue to become empty: tell them when nothing is left to take. */
+static void signal_idle_slow(shmq *q) {
+  for (uint32_t band = 0; band < q->config->priorities; band++)
+    if (ring_span(&q->rings[band]) != 0) return;
+  shmq__event_wake(&q->queue->idle, INT_MAX);
+}
+
+void shmq__signal_idle(shmq *q) {
+  if (unlikely(a_load_seq(&q->queue->idle.word) & EVENT_SLEEPERS)) signal_idle_slow(q);
+}
+
+void shmq__settle_done(shmq *q, const struct shmq__held *held) {
+  const shmq__ring_view *r = held->ring;
+  word_release(q, cell_word(r, held->position), cell_free(next_turn(r, held->position))); /* C2 */
+  /* If we die here the cell is free and the block names us: garbage, which recovery frees. */
+  CRASHPOINT("settle.freed");
+  if (held->block >= 0)
+    (void)shmq__block_free(q->segment, (uint32_t)held->block, q->segment->me, r->id, held->position);
+  event_signal(&q->queue->not_full, 1);
+  shmq__signal_idle(q);
+}
+
+void shmq__settle_returned(shmq *q, const struct shmq__held *held, uint32_t attempts,
+                           int64_t not_before_ns, const shmq_cause *cause) {
+  const shmq__ring_view *r = held->ring;
+  if (ring_tracked(r)) {
+    struct shmq__stamp *stamp = cell_stamp(r, held->position);
+    if (cause) stamp->cause = *cause;
+    stamp->not_before_ns = not_before_ns;
+  }
+  word_release(q, cell_word(r, held->position),
+               cell_become(held->word, CELL_RETURNED, 0, attempts));
+  CRASHPOINT("settle.returned"); /* recovery raises the sequence for us */
+  (void)a_add(&q->queue->returned_seq, 1u);
+  event_signal(&q->queue->not_empty, 1);
+}
+
+/* ---- dead letters and expiry ---- */
+
+static bool past_limit(const shmq *q, uint64_t word) {
+  return q->config->max_attempts > 0 && cell_attempts(word) >= q->config->max_attempts;
+}
+
+/* The dead letter queue of q as a handle on the stack: it needs no more than the fields set here. */
+static bool dead_letter_queue(const shmq *q, shmq *out) {
+  if (q->config->dead_letter < 0) return false;
+  uint32_t number = (uint32_t)q->config->dead_letter;
+  const struct shmq__queue_config *config = &q->segment->configs[number];
+  *out = (shmq){.segment = q->segment,
+                .config = config,
+                .queue = &q->segment->queues[number],
+                .rings = &q->segment->rings[config->first_ring],
+                .number = number};
+  return true;
+}
+
+/* The held message goes to the dead letter queue with its cause, as one step. False: no room there. */
+static bool bury(shmq *q, struct shmq__held *held, enum shmq_reason reason) {
+  shmq dead;
+  if (!dead_letter_queue(q, &dead)) return false;
+  shmq_cause cause = {.pid = -1, .status = -1, .reason = (int32_t)reason};
+  if (ring_tracked(held->ring) && reason != SHMQ_REASON_EXPIRED)
+    cause = cell_stamp(held->ring, held->position)->cause;
+  cause.attempts = cell_attempts(held->word);
+  if (cause.when_ns == 0) cause.when_ns = shmq__wall_clock_ns();
+  if (shmq__move(q, held, &dead, &cause) < 0) return false;
+  (void)a_add(&q->queue->dead_lettered, 1u);
+  return true;
+}
+
+/* A message that the caller holds is past its time or its limit. True: it is gone. */
+static bool dispose(shmq *q, struct shmq__held *held, enum shmq_reason reason) {
+  if (reason == SHMQ_REASON_EXPIRED) {
+    (void)a_add(&q->queue->expired, 1u);
+    if (bury(q, held, reason)) return true;
+    shmq__settle_done(q, held);
+    return true;
+  }
+  return bury(q, held, reason);
+}
+
+/* ---- redelivery ---- */
+
+enum found { FOUND_NONE, FOUND_MESSAGE, FOUND_TOO_LONG };
+
+/* What one look behind head is about. */
+struct scan {
+  shmq *q;
+  const struct iovec *limit;
+  int64_t now_ns;
+  int64_t due_ns; /* least not-before of what was passed over */
+  bool only_dead; /* leave what can be delivered */
+};
+
+static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
+  if (!ring_tracked(r)) return false;
+  int64_t due = cell_stamp(r, p)->not_before_ns;
+  if (due == 0) return false;
+  if (scan->now_ns == 0) scan->now_ns = shmq__now_ns();
+  if (due <= scan->now_ns) return false;
+  if (scan->due_ns == 0 || due < scan->due_ns) scan->due_ns = due;
+  return true;
+}
+
+/* Take the RETURNED cell at p whose word is w, or dispose of it. */
+static enum found redeliver(struct scan *scan, const shmq__ring_view *r, uint64_t p, uint64_t w,
+                            struct shmq__held *out) {
+  shmq *q = scan->q;
+  uint32_t me = q->segment->me;
+  if (not_due(scan, r, p)) return FOUND_NONE;
+  bool dead = past_limit(q, w);
+  if (!dead && scan->only_dead) return FOUND_NONE;
+  if (!dead && scan->limit && ring_message_size(r, p, w) > scan->limit->iov_len)
+    return FOUND_TOO_LONG;
+  struct shmq__slot *slot = slot_of(q->segment, me);
+  if (!a_load_relaxed(&slot->redelivers)) a_store(&slot->redelivers, 1u);
+  uint64_t leased = cell_become(w, CELL_LEASED, me, cell_attempts(w));
+  if (!a_cas(cell_word(r, p), &w, leased)) return FOUND_NONE;
+  CRASHPOINT("redeliver.leased");
+  *out = (struct shmq__held){.ring = r, .position = p, .word = leased, .block = -1};
+  if (!dead) {
+    (void)a_add(&q->queue->redeliveries, 1u);
+    return FOUND_MESSAGE;
+  }
+  (void)shmq__held_charge(q, out);
+  if (!dispose(q, out, SHMQ_REASON_DIED))
+    word_release(q, cell_word(r, p), cell_become(leased, CELL_RETURNED, 0, cell_attempts(leased)));
+  return FOUND_NONE;
+}
+
+static enum found scan_band(struct scan *scan, uint32_t band, struct shmq__held *out) {
+  const shmq__ring_view *r = &scan->q->rings[band];
+  uint64_t *cursor = &scan->q->return_cursor[band];
+  uint64_t head = index_position(a_load(&r->index->head));
+  uint64_t p = *cursor;
+  if (position_sub(head, p) > r->capacity) p = position_sub(head, r->capacity);
+  enum found worst = FOUND_NONE;
+  for (uint64_t i = 0; i < r->capacity; i++, p = position_add(p, 1)) {
+    if (p == head) p = position_sub(head, r->capacity);
+    uint64_t w = a_load(cell_word(r, p));
+    if (cell_kind(w) != CELL_RETURNED || cell_turn(w) != turn_of(r, p)) continue;
+    enum found found = redeliver(scan, r, p, w, out);
+    if (found == FOUND_TOO_LONG) worst = found;
+    if (found != FOUND_MESSAGE) continue;
+    *cursor = position_add(p, 1);
+    return found;
+  }
+  return worst;
+}
+
+static enum found scan_returned(shmq *q, const struct iovec *limit, struct shmq__held *out) {
+  struct scan scan = {.q = q, .limit = limit};
+  enum found worst = FOUND_NONE;
+  uint64_t seen = a_load(&q->queue->returned_seen), seq = a_load(&q->queue->returned_seq);
+  int64_t due = a_load(&q->queue->next_due_ns);
+  for (uint32_t band = q->config->priorities; band-- > 0;) {
+    enum found found = scan_band(&scan, band, out);
+    if (found == FOUND_MESSAGE) return found;
+    if (found == FOUND_TOO_LONG) worst = found;
+  }
+  if (worst == FOUND_TOO_LONG) return worst;
+  /* Nothing is left to take that was returned before seq was read. next_due_ns first: whoever saw a
+   * delayed cell that we did not has raised seq, and its scan corrects ours. */
+  if (due == scan.due_ns || a_cas(&q->queue->next_due_ns, &due, scan.due_ns))
+    if (seen != seq) (void)a_cas(&q->queue->returned_seen, &seen, seq);
+  return FOUND_NONE;
+}
+
+static bool may_have_returned(const shmq *q) {
+  if (a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen)) return true;
+  if (likely(!(q->config->flags & SHMQ__TRACKED))) return false;
+  int64_t due = a_load(&q->queue->next_due_ns);
+  return due > 0 && shmq__now_ns() >= due;
+}
+
+void shmq__sweep_dead_letters(shmq *q) {
+  struct shmq__held held;
+  if (q->config->max_attempts == 0 || !q->segment->me) return;
+  if (q->config->flags & SHMQ_SINGLE_CONSUMER && q->consumer_epoch != q->segment->join_epoch) return;
+  struct scan scan = {.q = q, .only_dead = true};
+  for (uint32_t band = 0; band < q->config->priorities; band++) (void)scan_band(&scan, band, &held);
+}
+
+/* ---- first deliveries ---- */
+
+/* A READY message of a tracked queue that the caller took: may it be delivered now? When not, it has been
+ * parked or disposed of. */
+static bool deliverable(shmq *q, struct shmq__held *held) {
+  const struct shmq__stamp *stamp = cell_stamp(held->ring, held->position);
+  int64_t not_before = stamp->not_before_ns, expires = stamp->expires_ns;
+  if (not_before == 0 && expires == 0) return true;
+  int64_t now = shmq__now_ns();
+  (void)shmq__held_charge(q, held);
+  if (expires > 0 && now >= expires) {
+    (void)dispose(q, held, SHMQ_REASON_EXPIRED);
+    return false;
+  }
+  if (not_before <= now) return true;
+  shmq__settle_returned(q, held, cell_attempts(held->word), not_before, NULL);
+  return false;
+}
+
+/* Sort what ring_take brought: free tombstones, keep what can be delivered. */
+static int keep_deliverable(shmq *q, const shmq__ring_view *r, uint64_t first, int n,
+                            const uint64_t *words, struct shmq__held *out) {
+  int kept = 0;
+  for (int i = 0; i < n; i++) {
+    out[kept] = (struct shmq__held){.ring = r,
+                                    .position = position_add(first, (uint64_t)i),
+                                    .word = words[i],
+                                    .block = -1};
+    if (unlikely(cell_kind(words[i]) == CELL_TOMBSTONE))
+      shmq__settle_done(q, &out[kept]);
+    else if (likely(!ring_tracked(r)) || deliverable(q, &out[kept]))
+      kept++;
+  }
+  return kept;
+}
+
+/* Shut down, and nothing can come any more: no claim was made before the flag that is not published. */
+static bool finished(shmq *q) {
+  if (!a_load_seq(&q->queue->shut)) return false;
+  (void)shmq__barrier_others(); /* orders a single producer's claim before our look at tail */
+  for (uint32_t band = 0; band < q->config->priorities; band++)
+    if (ring_span(&q->rings[band]) != 0) return false;
+  return a_load(&q->queue->returned_seq) == a_load(&q->queue->returned_seen) &&
+         a_load(&q->queue->next_due_ns) == 0;
+}
+
+int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out) {
+  uint64_t words[SHMQ_BATCH_MAX], first;
+  uint32_t me = q->segment->me;
+  for (;;) {
+    if (unlikely(may_have_returned(q))) {
+      enum found found = scan_returned(q, limits, out);
+      if (found == FOUND_MESSAGE) return 1;
+      if (found == FOUND_TOO_LONG) return -EMSGSIZE;
+    }
+    int n = -EAGAIN;
+    const shmq__ring_view *r = NULL;
+    for (uint32_t band = q->config->priorities; n == -EAGAIN && band-- > 0;) {
+      r = &q->rings[band];
+      n = ring_take(r, me, want < r->capacity ? want : r->capacity, limits, &first, words);
+    }
+    if (n == -EAGAIN) return finished(q) ? -EPIPE : -EAGAIN;
+    if (n < 0) return n;
+    int kept = keep_deliverable(q, r, first, n, words, out);
+    shmq__signal_idle(q);
+    if (likely(kept > 0)) return kept;
+  }
+}
+
+/* ---- payloads ---- */
+
+int shmq__held_charge(shmq *q, struct shmq__held *held) {
+  const shmq__ring_view *r = held->ring;
+  struct shmq__block_ref ref;
+  if (!cell_in_block(held->word)) return cell_length(held->word) > r->payload_bytes ? -EBADMSG : 0;
+  memcpy(&ref, cell_payload(r, held->position), sizeof ref);
+  if (ref.index >= q->segment->geometry.blocks || ref.length > q->segment->geometry.block_bytes)
+    return -EBADMSG;
+  held->block = ref.index;
+  held->size = ref.length;
+  shmq__block_take_charge(q->segment, ref.index, r->id, held->position);
+  return 0;
+}
+
+int shmq__held_payload(shmq *q, struct shmq__held *held, void **data, size_t *size) {
+  int rc = shmq__held_charge(q, held);
+  if (unlikely(rc < 0)) {
+    shmq__settle_done(q, held); /* a damaged cell must not stop those behind it */
+    return rc;
+  }
+  if (held->block >= 0) {
+    *data = block_memory(q->segment, (uint32_t)held->block);
+    *size = held->size;
+  } else {
+    *data = cell_payload(held->ring, held->position);
+    *size = cell_length(held->word);
+  }
+  return 0;
+}

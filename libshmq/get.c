@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Public calls of consumers.
+ */
+#include "base/time.h"
+#include "os/process.h"
+#include "queue.h"
+
+static int take_wait(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out,
+                     int64_t deadline_ns) {
+  int rc = shmq__take(q, want, limits, out);
+  if (likely(rc != -EAGAIN)) return rc;
+  struct shmq__waiter w = waiter(q, &q->queue->not_empty, deadline_ns);
+  do {
+    rc = shmq__wait(&w);
+    if (rc < 0) return rc;
+    rc = shmq__take(q, want, limits, out);
+  } while (rc == -EAGAIN);
+  waited(&w);
+  return rc;
+}
+
+static void count_gets(const shmq *q, uint64_t n) {
+  struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
+  a_store_relaxed(&slot->gets, a_load_relaxed(&slot->gets) + n);
+}
+
+/* Copy a taken message out and settle it. -EMSGSIZE: it does not fit, and is still held. The size is looked at
+ * anew, since a block's reference is shared bytes that were only glanced at before the take. */
+static ssize_t copy_out(shmq *q, struct shmq__held *held, const struct iovec *to) {
+  void *data;
+  size_t size;
+  int rc = shmq__held_payload(q, held, &data, &size);
+  if (unlikely(rc < 0)) return rc;
+  if (unlikely(size > to->iov_len)) return -EMSGSIZE;
+  if (size > 0) memcpy(to->iov_base, data, size);
+  CRASHPOINT("get.copied"); /* not settled: it is delivered again */
+  shmq__settle_done(q, held);
+  return (ssize_t)size;
+}
+
+/* Taken messages that the caller cannot keep go back undelivered. */
+static void put_back(shmq *q, const struct shmq__held *held, int n) {
+  for (int i = 0; i < n; i++)
+    shmq__settle_returned(q, &held[i], cell_attempts(held[i].word), 0, NULL);
+}
+
+ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {
+  struct shmq__held held;
+  struct iovec limit = {.iov_base = data, .iov_len = size};
+  if (unlikely(!q || (!data && size > 0))) return -EINVAL;
+  int rc = enter(q, false);
+  if (likely(rc == 0)) rc = take_wait(q, 1, &limit, &held, deadline_ns);
+  if (unlikely(rc < 0)) return rc;
+  ssize_t got = copy_out(q, &held, &limit);
+  if (unlikely(got == -EMSGSIZE)) put_back(q, &held, 1);
+  if (likely(got >= 0)) count_gets(q, 1);
+  return got;
+}
+
+int shmq_get_batch(shmq *q, struct iovec *iov, int n, int64_t deadline_ns) {
+  struct shmq__held held[SHMQ_BATCH_MAX];
+  if (!q || !iov || n < 1) return -EINVAL;
+  int rc = enter(q, false);
+  if (rc < 0) return rc;
+  int got = take_wait(q, n < SHMQ_BATCH_MAX ? (uint32_t)n : SHMQ_BATCH_MAX, iov, held, deadline_ns);
+  int done = 0;
+  for (int i = 0; i < got; i++) {
+    ssize_t size = copy_out(q, &held[i], &iov[done]);
+    if (size == -EMSGSIZE) {
+      /* Tombstones and expired messages shift the rest against the limits they were taken under. */
+      put_back(q, &held[i], got - i);
+      break;
+    }
+    if (size >= 0) iov[done++].iov_len = (size_t)size;
+  }
+  if (got < 0) return got;
+  count_gets(q, (uint64_t)done);
+  return done > 0 ? done : -EBADMSG;
+}
+
+/* ---- leases ---- */
+
+int shmq_lease_batch(shmq *q, shmq_message *messages, int n, int64_t deadline_ns) {
+  struct shmq__held held[SHMQ_BATCH_MAX];
+  if (!q || !messages || n < 1) return -EINVAL;
+  int rc = enter(q, false), leased = 0;
+  if (rc < 0) return rc;
+  int got = take_wait(q, n < SHMQ_BATCH_MAX ? (uint32_t)n : SHMQ_BATCH_MAX, NULL, held, deadline_ns);
+  for (int i = 0; i < got; i++) {
+    void *data;
+    size_t size;
+    if (shmq__held_payload(q, &held[i], &data, &size) < 0) continue;
+    shmq__message_fill(&messages[leased++], q, &held[i], HOLD_LEASED, data, size);
+  }
+  if (got < 0) return got;
+  q->held += (uint32_t)leased;
+  return leased > 0 ? leased : -EBADMSG;
+}
+
+int shmq_lease(shmq *q, shmq_message *message, int64_t deadline_ns) {
+  int rc = shmq_lease_batch(q, message, 1, deadline_ns);
+  return rc < 0 ? rc : 0;
+}
+
+int shmq_ack(shmq *q, shmq_message *message) {
+  struct shmq__held held;
+  int rc = shmq__message_held(q, message, HOLD_LEASED, &held);
+  if (rc < 0) return rc;
+  shmq__settle_done(q, &held);
+  count_gets(q, 1);
+  q->held--;
+  memset(message, 0, sizeof *message);
+  return 0;
+}
+
+int shmq_ack_batch(shmq *q, shmq_message *messages, int n) {
+  for (int i = 0; i < n; i++) {
+    int rc = shmq_ack(q, &messages[i]);
+    if (rc < 0) return i > 0 ? i : rc;
+  }
+  return n;
+}
+
+int shmq_nack_with(shmq *q, shmq_message *message, int64_t delay_ns, const shmq_cause *cause) {
+  struct shmq__held held;
+  int rc = shmq__message_held(q, message, HOLD_LEASED, &held);
+  if (rc < 0) return rc;
+  if (delay_ns < 0) return -EINVAL;
+  if (delay_ns > 0 && !(q->config->flags & SHMQ_TIMED)) return -EOPNOTSUPP;
+  uint32_t attempts = cell_attempts(held.word) + 1;
+  shmq_cause given = {.status = -1, .reason = SHMQ_REASON_NACKED};
+  if (cause) given = *cause;
+  if (given.pid == 0) given.pid = a_load(&slot_of(q->segment, q->segment->me)->pid);
+  if (given.when_ns == 0 && ring_tracked(held.ring)) given.when_ns = shmq__wall_clock_ns();
+  given.attempts = attempts;
+  int64_t not_before = delay_ns > 0 ? time_add(shmq__now_ns(), delay_ns) : 0;
+  shmq__settle_returned(q, &held, attempts, not_before, &given);
+  q->held--;
+  memset(message, 0, sizeof *message);
+  return 0;
+}
+
+int shmq_nack(shmq *q, shmq_message *message) { return shmq_nack_with(q, message, 0, NULL); }

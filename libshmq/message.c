@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The caller's view of a held message: packing what the library must know into its opaque words.
+ */
+#include "queue.h"
+
+_Static_assert(sizeof(((shmq_message *)0)->opaque) == 20, "five words");
+
+void shmq__message_fill(shmq_message *m, const shmq *q, const struct shmq__held *held,
+                        enum shmq__hold hold, void *data, size_t size) {
+  m->data = data;
+  m->size = size;
+  m->position = held->position;
+  m->attempts = hold == HOLD_LEASED ? cell_attempts(held->word) + 1 : 0;
+  m->opaque[0] = (uint32_t)hold | (uint32_t)(held->ring - q->rings) << 8;
+  m->opaque[1] = (uint32_t)held->word;
+  m->opaque[2] = (uint32_t)(held->word >> 32);
+  m->opaque[3] = (uint32_t)(held->block + 1);
+  m->opaque[4] = q->segment->join_epoch;
+}
+
+enum shmq__hold shmq__message_hold(const shmq_message *m) {
+  return (enum shmq__hold)(m->opaque[0] & 0xff);
+}
+
+int shmq__message_held(const shmq *q, const shmq_message *m, enum shmq__hold hold,
+                       struct shmq__held *held) {
+  if (unlikely(!q || !m || shmq__message_hold(m) != hold)) return -EINVAL;
+  uint32_t band = m->opaque[0] >> 8;
+  if (unlikely(band >= q->config->priorities)) return -EINVAL;
+  if (unlikely(!q->segment->me || m->opaque[4] != q->segment->join_epoch)) return -ESTALE;
+  *held = (struct shmq__held){.ring = &q->rings[band],
+                              .position = m->position,
+                              .word = (uint64_t)m->opaque[2] << 32 | m->opaque[1],
+                              .block = (int64_t)m->opaque[3] - 1};
+  if (unlikely(a_load(cell_word(held->ring, held->position)) != held->word)) return -ESTALE;
+  uint64_t room = held->block >= 0 ? q->segment->geometry.block_bytes : held->ring->payload_bytes;
+  return unlikely(hold == HOLD_RESERVED && m->size > room) ? -EMSGSIZE : 0;
+}
+
+void shmq_message_id(const shmq *q, const shmq_message *m, shmq_id *id) {
+  memset(id, 0, sizeof *id);
+  memcpy(id->segment, q->segment->uuid, sizeof id->segment);
+  id->queue = q->number | (m->opaque[0] >> 8) << 16;
+  id->position = m->position;
+}
+
+int shmq_message_cause(const shmq *q, const shmq_message *m, shmq_cause *cause) {
+  struct shmq__held held;
+  int rc = shmq__message_held(q, m, HOLD_LEASED, &held);
+  if (rc < 0) return rc;
+  if (!ring_tracked(held.ring)) return -ENODATA;
+  *cause = cell_stamp(held.ring, held.position)->cause;
+  return cause->reason == SHMQ_REASON_NONE ? -ENODATA : 0;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHMQ_POLLABLE_H
+#define SHMQ_POLLABLE_H
+
+#include "queue.h"
+
+void shmq__pollable_free(shmq *q);
+
+/* Would a taker get a message, or -EPIPE? A look at words only. (wait_many.c) */
+bool shmq__readable(const shmq *q);
+
+#endif

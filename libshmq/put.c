@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Public calls of producers.
+ */
+#include "queue.h"
+
+static int check_post(const shmq *q, const shmq_put_options *o, struct shmq__post *post) {
+  if (!o) return 0;
+  if ((o->not_before_ns || o->expires_ns) && !(q->config->flags & SHMQ_TIMED)) return -EOPNOTSUPP;
+  if (o->not_before_ns < 0 || o->expires_ns < 0) return -EINVAL;
+  uint32_t highest = q->config->priorities - 1;
+  *post = (struct shmq__post){.band = o->priority < highest ? o->priority : highest,
+                              .not_before_ns = o->not_before_ns,
+                              .expires_ns = o->expires_ns};
+  return 0;
+}
+
+static void *reservation_memory(const shmq *q, const struct shmq__held *held) {
+  if (held->block >= 0)
+    return q->segment->blocks + (uint64_t)held->block * q->segment->geometry.block_bytes;
+  return cell_payload(held->ring, held->position);
+}
+
+static int put(shmq *q, const void *data, size_t size, const struct shmq__post *post,
+               int64_t deadline_ns) {
+  struct shmq__held held;
+  int rc = shmq__reserve_wait(q, size, post, &held, deadline_ns);
+  if (unlikely(rc != 0)) return rc < 0 ? rc : 0; /* 1: dropped by the policy, and counted */
+  if (size > 0) memcpy(reservation_memory(q, &held), data, size);
+  shmq__publish(q, &held, size);
+  return 0;
+}
+
+int shmq_put(shmq *q, const void *data, size_t size, int64_t deadline_ns) {
+  if (unlikely(!q || (!data && size > 0))) return -EINVAL;
+  int rc = enter(q, true);
+  return unlikely(rc < 0) ? rc : put(q, data, size, NULL, deadline_ns);
+}
+
+int shmq_put_with(shmq *q, const void *data, size_t size, const shmq_put_options *options,
+                  int64_t deadline_ns) {
+  struct shmq__post post = {0};
+  if (!q || (!data && size > 0)) return -EINVAL;
+  int rc = check_post(q, options, &post);
+  if (rc == 0) rc = enter(q, true);
+  return rc < 0 ? rc : put(q, data, size, &post, deadline_ns);
+}
+
+static void give_up_plain(shmq *q, uint64_t position) {
+  struct shmq__held held = {.ring = q->rings, .position = position, .block = -1};
+  shmq__give_up(q, &held);
+}
+
+/* Claim as many positions as there are, up to n, for messages that fit a cell, and publish them. */
+static int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
+  struct shmq_segment *s = q->segment;
+  const shmq__ring_view *r = q->rings;
+  struct shmq__slot *slot = slot_of(s, s->me);
+  uint64_t first;
+  int got = ring_claim(r, s->me, n < r->capacity ? n : r->capacity, &first);
+  if (got < 0) return got;
+  if (unlikely(shmq__shut_after_claim(q))) {
+    for (int i = 0; i < got; i++) give_up_plain(q, position_add(first, (uint64_t)i));
+    return -EPIPE;
+  }
+  for (int i = 0; i < got; i++) {
+    uint64_t p = position_add(first, (uint64_t)i);
+    if (iov[i].iov_len > 0) memcpy(cell_payload(r, p), iov[i].iov_base, iov[i].iov_len);
+    uint64_t ready =
+        cell_make(turn_of(r, p), (uint32_t)iov[i].iov_len, 0, 0, false, CELL_READY);
+    if (i + 1 < got)
+      a_store(cell_word(r, p), ready);
+    else
+      word_release(q, cell_word(r, p), ready); /* the last one orders the run before the wake-up */
+  }
+  a_store_relaxed(&slot->puts, a_load_relaxed(&slot->puts) + (uint64_t)got);
+  event_signal(&q->queue->not_empty, got);
+  return got;
+}
+
+/* The messages from iov[0] on that can go as one run: plain ones that fit a cell. */
+static uint32_t run_length(const shmq *q, const struct iovec *iov, int n) {
+  uint32_t run = 0;
+  if (q->config->flags & SHMQ__TRACKED || a_load(&q->queue->shut)) return 0;
+  while (run < SHMQ_BATCH_MAX && (int)run < n && iov[run].iov_len <= q->rings->payload_bytes) run++;
+  return run;
+}
+
+int shmq_put_batch(shmq *q, const struct iovec *iov, int n, int64_t deadline_ns) {
+  if (!q || !iov || n < 1) return -EINVAL;
+  int rc = enter(q, true), done = 0;
+  while (rc >= 0 && done < n) {
+    uint32_t run = run_length(q, &iov[done], n - done);
+    rc = run > 1 ? put_run(q, &iov[done], run) : -EAGAIN;
+    if (rc > 0) {
+      done += rc;
+      continue;
+    }
+    /* One by one: it waits, takes blocks and minds the policy. */
+    rc = put(q, iov[done].iov_base, iov[done].iov_len, NULL, deadline_ns);
+    if (rc == 0) done++;
+  }
+  return done > 0 ? done : rc;
+}
+
+int shmq_reserve_with(shmq *q, size_t size, shmq_message *message, const shmq_put_options *options,
+                      int64_t deadline_ns) {
+  struct shmq__post post = {0};
+  struct shmq__held held;
+  if (!q || !message) return -EINVAL;
+  int rc = check_post(q, options, &post);
+  if (rc == 0) rc = enter(q, true);
+  if (rc == 0) rc = shmq__reserve_wait(q, size, options ? &post : NULL, &held, deadline_ns);
+  if (rc != 0) return rc < 0 ? rc : -EAGAIN;
+  shmq__message_fill(message, q, &held, HOLD_RESERVED, reservation_memory(q, &held), size);
+  q->held++;
+  return 0;
+}
+
+int shmq_reserve(shmq *q, size_t size, shmq_message *message, int64_t deadline_ns) {
+  return shmq_reserve_with(q, size, message, NULL, deadline_ns);
+}
+
+int shmq_commit(shmq *q, shmq_message *message) {
+  struct shmq__held held;
+  int rc = shmq__message_held(q, message, HOLD_RESERVED, &held);
+  if (rc < 0) return rc;
+  shmq__publish(q, &held, message->size);
+  q->held--;
+  memset(message, 0, sizeof *message);
+  return 0;
+}
+
+int shmq_abort(shmq *q, shmq_message *message) {
+  struct shmq__held held;
+  int rc = shmq__message_held(q, message, HOLD_RESERVED, &held);
+  if (rc < 0) return rc;
+  shmq__give_up(q, &held);
+  q->held--;
+  memset(message, 0, sizeof *message);
+  return 0;
+}

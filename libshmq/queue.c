@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Queue handles: open, close, roles.
+ */
+#include "queue.h"
+
+#include <stdlib.h>
+
+#include "attach.h"
+#include "core/recover.h"
+#include "os/object.h"
+#include "os/process.h"
+#include "pollable.h"
+
+static int find_queue(const struct shmq_segment *s, const char *name) {
+  if (!name) return 0;
+  for (uint32_t i = 0; i < s->geometry.queues; i++)
+    if (strcmp(s->configs[i].name, name) == 0) return (int)i;
+  return -ENOENT;
+}
+
+int shmq_open_in(shmq **out, shmq_segment *s, const char *queue, unsigned flags) {
+  if (!out || !s || (flags & ~(SHMQ_SPIN | SHMQ_NOSPIN))) return -EINVAL;
+  int number = find_queue(s, queue);
+  if (number < 0) return number;
+  shmq *q = calloc(1, sizeof *q);
+  if (!q) return -ENOMEM;
+  q->segment = s;
+  q->config = &s->configs[number];
+  q->queue = &s->queues[number];
+  q->rings = &s->rings[q->config->first_ring];
+  q->number = (uint32_t)number;
+  q->flags = flags;
+  /* On one CPU the other side cannot run while we spin. */
+  bool spin = !(flags & SHMQ_NOSPIN) && shmq__cpu_count() > 1;
+  q->spins = spin ? SHMQ__SPINS_MAX / 4 : 0;
+  s->handles++;
+  *out = q;
+  return 0;
+}
+
+int shmq_open(shmq **out, const char *name, unsigned flags) {
+  char segment[SHMQ_NAME_MAX + 1];
+  shmq_segment *s;
+  if (!out || !name) return -EINVAL;
+  const char *slash = strchr(name, '/');
+  size_t n = slash ? (size_t)(slash - name) : strlen(name);
+  if (n > SHMQ_NAME_MAX) return -ENAMETOOLONG;
+  memcpy(segment, name, n);
+  segment[n] = '\0';
+  int rc = shmq_attach(&s, segment);
+  if (rc < 0) return rc;
+  rc = shmq_open_in(out, s, slash ? slash + 1 : NULL, flags);
+  if (rc < 0)
+    shmq_detach(s);
+  else
+    s->owned_by_queue = true;
+  return rc;
+}
+
+/* Give back what this handle holds. The participant lives on, so this is recovery of oneself in one queue. */
+static void let_go(shmq *q) {
+  struct shmq_segment *s = q->segment;
+  bool roles = (q->producer_epoch && q->producer_epoch == s->join_epoch) ||
+               (q->consumer_epoch && q->consumer_epoch == s->join_epoch);
+  if (!s->me || (q->held == 0 && !roles)) return;
+  shmq__recover_queue(s, s->me, q->number, SHMQ_REASON_NACKED);
+  shmq__recover_blocks(s, s->me);
+}
+
+void shmq_close(shmq *q) {
+  if (!q) return;
+  struct shmq_segment *s = q->segment;
+  shmq__pollable_free(q);
+  let_go(q);
+  if (--s->handles == 0 && s->owned_by_queue) shmq_detach(s);
+  free(q);
+}
+
+shmq_segment *shmq_segment_of(shmq *q) { return q ? q->segment : NULL; }
+
+/* Get the single role of one side, from a dead holder if need be. */
+static int get_role(struct shmq_segment *s, _Atomic uint32_t *role) {
+  for (int tries = 0; tries < 1000; tries++) {
+    uint32_t holder = a_load(role);
+    if (holder == s->me) return 0;
+    if (holder == 0) {
+      if (a_cas(role, &holder, s->me)) return 0;
+      continue;
+    }
+    int rc = shmq__recover_if_dead(s, holder);
+    if (rc == 0) return -EBUSY;
+    if (rc < 0) return rc == -EINVAL ? -EBADMSG : rc;
+  }
+  return -EBADMSG; /* names a participant that does not exist, whatever we do */
+}
+
+int shmq__enter_slow(shmq *q, bool producer) {
+  struct shmq_segment *s = q->segment;
+  int rc = shmq__join(s, NULL, NULL);
+  if (rc < 0) return rc;
+  if (producer && q->config->flags & SHMQ_SINGLE_PRODUCER) {
+    rc = get_role(s, &q->queue->producer);
+    if (rc == 0) q->producer_epoch = s->join_epoch;
+  }
+  if (!producer && q->config->flags & SHMQ_SINGLE_CONSUMER) {
+    rc = get_role(s, &q->queue->consumer);
+    if (rc == 0) q->consumer_epoch = s->join_epoch;
+  }
+  return rc;
+}
+
+uint32_t shmq_capacity(const shmq *q) { return q->config->capacity; }
+uint32_t shmq_message_bytes(const shmq *q) { return q->config->message_bytes; }
+uint64_t shmq_message_limit(const shmq *q) {
+  uint64_t block = q->segment->geometry.blocks ? q->segment->geometry.block_bytes : 0;
+  return block > q->config->message_bytes ? block : q->config->message_bytes;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A queue handle and what the files of public calls share. Private to the library.
+ */
+#ifndef SHMQ_QUEUE_H
+#define SHMQ_QUEUE_H
+
+#include "core/participant.h"
+#include "core/ring.h"
+#include "core/wake.h"
+
+struct shmq__pollable;
+
+struct shmq {
+  struct shmq_segment *segment;
+  const struct shmq__queue_config *config; /* private copy */
+  struct shmq__queue *queue;               /* shared */
+  const shmq__ring_view *rings;            /* config->priorities bands, lowest first */
+  uint32_t number;                         /* of the queue in the segment */
+  unsigned flags;                          /* SHMQ_SPIN, SHMQ_NOSPIN */
+  uint32_t held;                           /* leases and reservations not settled */
+  uint32_t producer_epoch;                 /* join_epoch in which the single role was got, 0: not */
+  uint32_t consumer_epoch;
+  uint32_t spins; /* how long the next wait spins before it sleeps; adapts */
+  uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
+  struct shmq__pollable *pollable;
+};
+
+/* A message taken from a ring or a position reserved in one: what shmq_message.opaque holds. */
+enum shmq__hold { HOLD_NONE, HOLD_LEASED, HOLD_RESERVED };
+struct shmq__held {
+  const shmq__ring_view *ring;
+  uint64_t position;
+  uint64_t word;  /* leased: the cell's word as it stands until settled; reserved: FREE */
+  int64_t block;  /* index or -1 */
+  uint32_t size;  /* of a message in a block */
+};
+
+/* ---- queue.c ---- */
+
+/* Join if need be and hold the single role of this side if there is one. Fast when both are so. */
+int shmq__enter_slow(shmq *q, bool producer);
+static inline int enter(shmq *q, bool producer) {
+  uint32_t single = producer ? SHMQ_SINGLE_PRODUCER : SHMQ_SINGLE_CONSUMER;
+  uint32_t epoch = producer ? q->producer_epoch : q->consumer_epoch;
+  if (likely(q->segment->me && (!(q->config->flags & single) || epoch == q->segment->join_epoch)))
+    return 0;
+  return shmq__enter_slow(q, producer);
+}
+
+/* ---- waiting.c: the loop around every call that may wait ---- */
+
+/* Rounds of looking before sleeping: about as long as a sleep and its wake-up cost. */
+#define SHMQ__SPINS_MIN 16u
+#define SHMQ__SPINS_MAX 1024u
+
+struct shmq__waiter {
+  shmq *queue;
+  shmq__event *event;
+  int64_t deadline_ns;
+  int64_t look_ns;   /* interval of the next bounded look */
+  uint32_t spins;
+  uint32_t value;    /* announced */
+  bool announced;
+  bool ordered;
+};
+/* Start a wait on an event of q's. */
+static inline struct shmq__waiter waiter(shmq *q, shmq__event *event, int64_t deadline_ns) {
+  return (struct shmq__waiter){.queue = q, .event = event, .deadline_ns = deadline_ns};
+}
+/* The condition did not hold: spin, announce or sleep. Returns 0: look again; -EAGAIN, -ETIMEDOUT, -EINTR. */
+int shmq__wait(struct shmq__waiter *w);
+/* The condition held at last: spinning was worth it if it never came to sleeping. */
+static inline void waited(const struct shmq__waiter *w) {
+  if (w->spins > 0 && !w->announced && w->queue->spins < SHMQ__SPINS_MAX) w->queue->spins *= 2;
+}
+
+/* ---- deliver.c: taking and settling ---- */
+
+/* Take up to want messages, redeliveries first; out[i] are the caller's to settle. limits as in ring_take.
+ * Returns how many, -EAGAIN, -EPIPE (shut down and nothing left), -EMSGSIZE, -EBADMSG. */
+int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out);
+
+/* The message is done: free its cell, then its block. */
+void shmq__settle_done(shmq *q, const struct shmq__held *held);
+/* The message goes back, to be delivered again, not before `not_before_ns` when that is not 0. */
+void shmq__settle_returned(shmq *q, const struct shmq__held *held, uint32_t attempts,
+                           int64_t not_before_ns, const shmq_cause *cause);
+/* Wake whoever drains or joins, if this left nothing to take. */
+void shmq__signal_idle(shmq *q);
+/* Move messages that are past their limit to the dead letter queue; retry those it had no room for. */
+void shmq__sweep_dead_letters(shmq *q);
+
+/* Take charge of the block of a message that was just taken (core/block.h, B1), if it has one. -EBADMSG. */
+int shmq__held_charge(shmq *q, struct shmq__held *held);
+/* The same, and where the payload is; a damaged message is disposed of. -EBADMSG. */
+int shmq__held_payload(shmq *q, struct shmq__held *held, void **data, size_t *size);
+
+/* What a message's opaque words say; and back. */
+void shmq__message_fill(shmq_message *message, const shmq *q, const struct shmq__held *held,
+                        enum shmq__hold hold, void *data, size_t size);
+/* 0, -EINVAL not a message in that state, -ESTALE held by an earlier join, the parent, or nobody. */
+int shmq__message_held(const shmq *q, const shmq_message *message, enum shmq__hold hold,
+                       struct shmq__held *held);
+enum shmq__hold shmq__message_hold(const shmq_message *message);
+
+/* ---- publish.c: reserving and publishing ---- */
+
+struct shmq__post {
+  uint32_t band;
+  int64_t not_before_ns, expires_ns;
+};
+/* Take one position for a message of `size` bytes, and a block when it is longer than a cell.
+ * Errors: -EAGAIN, and *event says what to wait for; -EPIPE, -EMSGSIZE, -EINVAL. */
+int shmq__reserve(shmq *q, size_t size, const struct shmq__post *post, struct shmq__held *out,
+                  shmq__event **event);
+/* The same, waiting and dropping as the queue's policy says. Returns 1 when the new message is the
+ * one that was dropped. */
+int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, struct shmq__held *out,
+                       int64_t deadline_ns);
+/* After a claim: did a shutdown come first? Together with finished() in deliver.c this is Dekker's
+ * handshake: claim then look at shut, against set shut then look at tail. */
+bool shmq__shut_after_claim(shmq *q);
+/* The READY word of a reservation. */
+uint64_t shmq__ready_word(const struct shmq__held *held, size_t size);
+void shmq__publish(shmq *q, const struct shmq__held *held, size_t size);
+void shmq__give_up(shmq *q, const struct shmq__held *held);
+
+/* Move a held message to `to` as one step, its block along with it; cause, when not NULL, goes into its stamp.
+ * -EAGAIN no room, -EPIPE, -EMSGSIZE; the message is still held then. */
+int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause);
+
+/* Publish or free with the order that the wake protocol needs (wake.h, E3 before E4). */
+static inline void word_release(const shmq *q, _Atomic uint64_t *word, uint64_t value) {
+  if (likely(q->segment->asymmetric))
+    a_store(word, value);
+  else
+    (void)a_xchg(word, value);
+}
+
+#endif

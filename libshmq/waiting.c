@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The loop around every call that may wait: try, spin, announce, try, sleep, look for the dead.
+ */
+#define _GNU_SOURCE
+#include "base/time.h"
+#include "os/process.h"
+#include "queue.h"
+
+#define LOOK_FIRST_NS INT64_C(50000000)  /* the first bounded look */
+#define LOOK_MAX_NS INT64_C(1000000000)  /* and the longest interval between two */
+#define UNORDERED_NS INT64_C(1000000)    /* sleep where publications could not be ordered */
+#define SPINS_WITHOUT_PAUSE 64u
+
+static bool expired(const struct shmq__waiter *w, int64_t now) {
+  return w->deadline_ns != SHMQ_FOREVER && now >= w->deadline_ns;
+}
+
+/* Spinning for the whole wait still owes the bounded look. */
+static int spin(struct shmq__waiter *w, bool for_ever) {
+  if (++w->spins > SPINS_WITHOUT_PAUSE) shmq__pause();
+  if (!for_ever || w->spins % 4096 != 0) return 0;
+  int64_t now = shmq__now_ns();
+  if (expired(w, now)) return -ETIMEDOUT;
+  if (w->look_ns == 0) w->look_ns = now + LOOK_FIRST_NS;
+  if (now >= w->look_ns) {
+    w->look_ns = now + LOOK_MAX_NS;
+    (void)shmq__recover_dead(w->queue->segment);
+    shmq__sweep_dead_letters(w->queue);
+  }
+  return 0;
+}
+
+/* When to wake by oneself: the deadline, the next look, or a delayed message's time. */
+static int64_t sleep_until(const struct shmq__waiter *w, int64_t now) {
+  int64_t until = time_min(w->deadline_ns, time_add(now, w->look_ns));
+  int64_t due = a_load(&w->queue->queue->next_due_ns);
+  if (due > 0 && w->event == &w->queue->queue->not_empty) until = time_min(until, due);
+  return w->ordered ? until : time_min(until, time_add(now, UNORDERED_NS));
+}
+
+static int sleep(struct shmq__waiter *w) {
+  int64_t now = shmq__now_ns();
+  if (expired(w, now)) return -ETIMEDOUT;
+  if (w->look_ns == 0) w->look_ns = LOOK_FIRST_NS;
+  int rc = shmq__event_sleep(w->event, w->value, sleep_until(w, now));
+  w->announced = false;
+  if (rc == -EINTR) return rc;
+  if (rc != -ETIMEDOUT) return 0;
+  /* Nobody woke us for a while: we may be the only one left who can notice a death. */
+  if (shmq__now_ns() >= time_add(now, w->look_ns)) {
+    w->look_ns = time_min(w->look_ns * 2, LOOK_MAX_NS);
+    (void)shmq__recover_dead(w->queue->segment);
+    shmq__sweep_dead_letters(w->queue);
+  }
+  return 0;
+}
+
+int shmq__wait(struct shmq__waiter *w) {
+  shmq *q = w->queue;
+  if (w->deadline_ns == SHMQ_NOWAIT) return -EAGAIN;
+  if (q->flags & SHMQ_SPIN) return spin(w, true);
+  if (w->announced) return sleep(w);
+  if (w->look_ns == 0 && w->spins < q->spins) return spin(w, false);
+  if (w->look_ns == 0 && q->spins > SHMQ__SPINS_MIN) q->spins /= 2;
+  w->value = shmq__event_announce(w->event, &w->ordered);
+  w->announced = true;
+  return 0; /* E2: the caller looks again before it sleeps */
+}
