@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The private side of an asker. A future's life:
+ *
+ *   FREE -> PENDING -> SETTLED -> FREE     the answer came, was looked at, and the caller freed it
+ *           PENDING -> SETTLED -> ORPHAN -> FREE   it expired; its answer may still come
+ *           PENDING -> ORPHAN -> FREE      the caller freed it first
+ *
+ * `answered` is apart from the state: until the server has answered, the request holds its credit,
+ * because there must be room for that answer whether anybody wants it or not.
+ */
+#ifndef SHMQ_RPC_CLIENT_H
+#define SHMQ_RPC_CLIENT_H
+
+#include "rpc/format.h"
+
+enum future_state { FUTURE_FREE, FUTURE_PENDING, FUTURE_SETTLED, FUTURE_ORPHAN };
+
+/* A part of a streamed answer, copied. */
+struct part {
+  struct part *next;
+  shmq_result result;
+  _Alignas(16) unsigned char data[];
+};
+
+/* A step of a chain. */
+struct step {
+  struct step *next;
+  shmq_step_fn *on_value, *on_error;
+  void *ctx;
+};
+
+struct shmq_future {
+  shmq_client *client;
+  uint64_t id; /* serial << 16 | index in the client's table */
+  enum future_state state;
+  bool answered;   /* the server's last word came: the credit is back */
+  bool idempotent;
+  bool cancelled;
+  bool observed;   /* somebody has looked at the result */
+  bool in_ready;   /* on the client's ready list */
+  bool running;    /* a step of its chain is on the stack */
+  int64_t deadline_ns;
+  uint64_t position; /* of the request in the request queue */
+  shmq_result result;
+  shmq_message held; /* the answer's message while it is read in place; data NULL: none */
+  struct shmq_future *held_next, *held_prev; /* by age */
+  struct part *parts, **parts_end, *current;
+  struct step *steps, **steps_end;
+  struct shmq_future *ready_next;
+  _Alignas(16) unsigned char copy[]; /* payload of an answer that fitted a cell */
+};
+
+struct shmq_client {
+  shmq_segment *segment;
+  shmq *requests, *reply, *cancels;
+  shmq_view *view; /* opened at the first look */
+  char *name;
+  int fd;
+  int socket; /* the daemon's, or -1 */
+  enum shmq_redeliver redeliver;
+  uint32_t slot, asker, generation, credits;
+  size_t cell_bytes;
+
+  uint32_t outstanding;  /* requests without an answer */
+  uint64_t serial;
+  shmq_future **table;   /* by index; FREE ones are kept for the next request */
+  uint32_t table_count, table_room;
+  uint32_t free_hint;
+  shmq_future *oldest_held, *newest_held;
+  uint64_t last_position; /* of the newest answer taken */
+  shmq_future *ready, **ready_end;
+  shmq_future *call;      /* of the latest shmq_call */
+  uint32_t cancels_queued;  /* messages in the cancel queue */
+  uint32_t cancels_pending; /* futures they may still concern */
+  int64_t look_ns, look_step_ns;
+  shmq_uncollected_fn *uncollected;
+  void *uncollected_ctx;
+  shmq_client_stats stats;
+};
+
+/* ---- client.c ---- */
+int shmq__client_open_view(shmq_client *client);
+
+/* ---- settle.c: what an answer does to its future ---- */
+shmq_future *shmq__future_new(shmq_client *client);
+void shmq__future_reset(shmq_future *future);
+/* Take one answer in, waiting for it until the deadline. 0, or the lease's error. */
+int shmq__take_answer(shmq_client *client, int64_t deadline_ns);
+/* Settle it from this side. */
+void shmq__settle_locally(shmq_future *future, int status, uint8_t executed);
+void shmq__make_ready(shmq_future *future);
+void shmq__tidy_cancels(shmq_client *client);
+static inline bool shmq__has_news(const shmq_future *f) {
+  return f->state == FUTURE_SETTLED || f->parts;
+}
+
+/* ---- wait.c: sleeping, deadlines, and who has died ---- */
+/* Take at least one answer, or wait until the deadline or until something expired or died.
+ * 0: something happened; -EAGAIN, -ETIMEDOUT: the deadline; another error: the queue is unusable. */
+int shmq__wait_news(shmq_client *client, int64_t deadline_ns);
+/* Settle what has expired and what died with its server. */
+void shmq__look(shmq_client *client, int64_t now_ns);
+int64_t shmq__earliest(const shmq_client *client, int64_t deadline_ns);
+
+#endif

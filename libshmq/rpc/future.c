@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Asking, and collecting the answer.
+ */
+#include <stdlib.h>
+
+#include "rpc/client.h"
+
+enum { ROOM_STEP_NS = 1000000, CLIENTS_MAX = 64 };
+
+/* ---- asking ---- */
+
+static size_t payload_bytes(const shmq_ask *ask) {
+  size_t n = 0;
+  for (int i = 0; i < ask->part_count; i++) n += ask->parts[i].iov_len;
+  return n;
+}
+
+static void write_request(shmq_client *c, const shmq_message *m, const shmq_ask *ask, uint64_t id,
+                          uint16_t extra, int64_t deadline_ns, size_t bytes) {
+  shmq_request_header h = {.magic = SHMQ_RPC_MAGIC,
+                           .kind = SHMQ_RPC_REQUEST,
+                           .flags = (uint16_t)(ask->flags | extra),
+                           .id = id,
+                           .asker = c->asker,
+                           .generation = c->generation,
+                           .slot = c->slot,
+                           .resource = ask->resource,
+                           .op = ask->op,
+                           .deadline_ns = deadline_ns == SHMQ_NOWAIT ? SHMQ_FOREVER : deadline_ns,
+                           .data_offset = sizeof h,
+                           .data_bytes = (uint32_t)bytes,
+                           .value = {ask->value[0], ask->value[1]}};
+  memcpy(m->data, &h, sizeof h);
+  char *to = (char *)m->data + sizeof h;
+  for (int i = 0; i < ask->part_count; i++) {
+    if (ask->parts[i].iov_len) memcpy(to, ask->parts[i].iov_base, ask->parts[i].iov_len);
+    to += ask->parts[i].iov_len;
+  }
+}
+
+/* Room may depend on our own answers being taken in (blocks travel back in them), so this never
+ * sleeps in the request queue alone while any are to come. */
+static int reserve_request(shmq_client *c, size_t size, shmq_message *m, int64_t deadline_ns) {
+  for (;;) {
+    int rc = shmq_reserve(c->requests, size, m, SHMQ_NOWAIT);
+    if (rc != -EAGAIN || deadline_ns == SHMQ_NOWAIT) return rc;
+    int64_t now = shmq_now_ns();
+    if (now >= deadline_ns) return -ETIMEDOUT;
+    int64_t step = now + ROOM_STEP_NS < deadline_ns ? now + ROOM_STEP_NS : deadline_ns;
+    if (c->outstanding) {
+      rc = shmq__wait_news(c, step);
+    } else {
+      rc = shmq_reserve(c->requests, size, m, step);
+      if (!rc) return 0;
+    }
+    if (rc && rc != -ETIMEDOUT && rc != -EAGAIN) return rc;
+  }
+}
+
+static int wait_for_credit(shmq_client *c, int64_t deadline_ns) {
+  while (c->outstanding >= c->credits) {
+    int rc = shmq__wait_news(c, deadline_ns);
+    if (rc) return rc;
+  }
+  return 0;
+}
+
+/* An answer that is still read in place stands in the ring; the next ones must not reach it. */
+static bool held_too_long(const shmq_client *c) {
+  if (!c->oldest_held) return false;
+  uint64_t behind = (c->last_position - c->oldest_held->held.position) & ((UINT64_C(1) << 48) - 1);
+  return behind + c->outstanding >= (uint64_t)2 * c->credits;
+}
+
+static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future *f) {
+  size_t bytes = payload_bytes(ask);
+  size_t room = bytes > ask->room ? bytes : ask->room;
+  shmq_message m;
+  if (room > UINT32_MAX - SHMQ_RPC_HEADER_BYTES) return -EMSGSIZE;
+  int rc = reserve_request(c, SHMQ_RPC_HEADER_BYTES + room, &m, deadline_ns);
+  if (rc) return rc;
+  write_request(c, &m, ask, f ? f->id : 0, f ? 0 : SHMQ_ASK_CAST, deadline_ns, bytes);
+  uint64_t position = m.position;
+  rc = shmq_commit(c->requests, &m);
+  if (rc) return rc;
+  c->stats.asked++;
+  if (f) {
+    f->position = position;
+    c->outstanding++;
+  }
+  return 0;
+}
+
+int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future **future) {
+  int rc = wait_for_credit(c, deadline_ns);
+  if (rc) return rc;
+  if (held_too_long(c)) return -EBUSY;
+  shmq_future *f = shmq__future_new(c);
+  if (!f) return -ENOMEM;
+  f->deadline_ns = deadline_ns == SHMQ_NOWAIT ? SHMQ_FOREVER : deadline_ns;
+  f->idempotent = ask->flags & SHMQ_ASK_IDEMPOTENT;
+  /* Answers may be taken in while this one is still to be sent: it must not expire on its own then. */
+  int64_t own_deadline = f->deadline_ns;
+  f->deadline_ns = SHMQ_FOREVER;
+  f->position = UINT64_MAX;
+  rc = send_request(c, ask, deadline_ns, f);
+  f->deadline_ns = own_deadline;
+  if (rc)
+    shmq__future_reset(f);
+  else
+    *future = f;
+  return rc;
+}
+
+int shmq_cast(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns) {
+  return send_request(c, ask, deadline_ns, NULL);
+}
+
+static int failed_call(shmq_result *result, int rc) {
+  *result = (shmq_result){.status = rc,
+                          .error_class = (uint8_t)shmq_class_of(rc),
+                          .executed = SHMQ_EXECUTED_NO,
+                          .domain = "",
+                          .text = ""};
+  return rc;
+}
+
+int shmq_call(shmq_client *c, const shmq_ask *ask, shmq_result *result, int64_t deadline_ns) {
+  shmq_call_done(c);
+  int rc = shmq_request(c, ask, deadline_ns, &c->call);
+  if (rc) return failed_call(result, rc);
+  return shmq_await(c->call, result, SHMQ_FOREVER);
+}
+
+void shmq_call_done(shmq_client *c) {
+  if (c->call) c->call->observed = true;
+  shmq_future_free(c->call);
+  c->call = NULL;
+}
+
+/* ---- collecting ---- */
+
+int shmq_poll(shmq_future *f) {
+  shmq_client *c = f->client;
+  if (!shmq__has_news(f))
+    while (shmq__wait_news(c, SHMQ_NOWAIT) == 0) {}
+  return shmq__has_news(f) ? 1 : 0;
+}
+
+/* Wait until there is news; an unusable queue is the answer, too. */
+static int wait_for(shmq_future *f, int64_t deadline_ns) {
+  while (!shmq__has_news(f)) {
+    int rc = shmq__wait_news(f->client, deadline_ns);
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) return shmq__has_news(f) ? 0 : -EAGAIN;
+    if (rc) shmq__settle_locally(f, rc, SHMQ_EXECUTED_UNKNOWN);
+  }
+  return 0;
+}
+
+int shmq_await(shmq_future *f, shmq_result *result, int64_t deadline_ns) {
+  int rc = wait_for(f, deadline_ns);
+  if (rc) {
+    *result = (shmq_result){.status = rc, .more = 1, .domain = "", .text = ""};
+    return rc;
+  }
+  struct part *p = f->parts;
+  if (p) {
+    free(f->current);
+    f->current = p;
+    f->parts = p->next;
+    if (!f->parts) f->parts_end = &f->parts;
+    *result = p->result;
+    return 0;
+  }
+  f->observed = true;
+  *result = f->result;
+  return result->status;
+}
+
+/* ---- several at once ---- */
+
+static int find_settled(shmq_future **futures, int n) {
+  for (int i = 0; i < n; i++)
+    if (shmq__has_news(futures[i])) return i;
+  return -EAGAIN;
+}
+
+/* The different clients that these futures belong to. */
+static int clients_of(shmq_future **futures, int n, shmq_client *clients[CLIENTS_MAX]) {
+  int count = 0;
+  for (int i = 0; i < n; i++) {
+    int k = 0;
+    while (k < count && clients[k] != futures[i]->client) k++;
+    if (k < count) continue;
+    if (count == CLIENTS_MAX) return -EINVAL;
+    clients[count++] = futures[i]->client;
+  }
+  return count;
+}
+
+static int wait_clients(shmq_client **clients, int n, int64_t deadline_ns) {
+  if (n == 1) return shmq__wait_news(clients[0], deadline_ns);
+
+  shmq_wait_item items[CLIENTS_MAX];
+  int64_t until = deadline_ns;
+  if (deadline_ns != SHMQ_NOWAIT) {
+    int64_t look = shmq_after_ns(20000000);
+    if (look < until) until = look;
+    for (int i = 0; i < n; i++) until = shmq__earliest(clients[i], until);
+  }
+  for (int i = 0; i < n; i++)
+    items[i] = (shmq_wait_item){.queue = clients[i]->reply, .want = SHMQ_READABLE};
+  int rc = shmq_wait(items, n, until);
+  if (rc < 0 && rc != -ETIMEDOUT && rc != -EAGAIN) return rc;
+  int64_t now = shmq_now_ns();
+  for (int i = 0; i < n; i++) {
+    if (items[i].ready)
+      while (shmq__take_answer(clients[i], SHMQ_NOWAIT) == 0) {}
+    else
+      shmq__look(clients[i], now);
+  }
+  return deadline_ns == SHMQ_NOWAIT || now >= deadline_ns ? -EAGAIN : 0;
+}
+
+int shmq_await_any(shmq_future **futures, int n, int64_t deadline_ns) {
+  shmq_client *clients[CLIENTS_MAX];
+  int count = clients_of(futures, n, clients);
+  if (count <= 0) return -EINVAL;
+  for (;;) {
+    int i = find_settled(futures, n);
+    if (i >= 0) return i;
+    int rc = wait_clients(clients, count, deadline_ns);
+    if (rc && (i = find_settled(futures, n)) >= 0) return i;
+    if (rc) return rc == -ETIMEDOUT ? -EAGAIN : rc;
+  }
+}
+
+int shmq_await_all(shmq_future **futures, int n, int64_t deadline_ns) {
+  for (int i = 0; i < n; i++) {
+    int rc = wait_for(futures[i], deadline_ns);
+    if (rc) return rc;
+  }
+  return 0;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Answering. The reply is published before the request is acked: a server that dies in between has its
+ * request delivered again, and the asker, which has had its answer, drops the second.
+ */
+#include "rpc/service.h"
+
+enum { LOOK_NS = 20000000, BLOCK_WAIT_NS = 1000000000, TEXT_MAX = 512 };
+
+struct payload {
+  const struct iovec *parts;
+  int count;
+};
+
+static size_t payload_bytes(const struct payload *p) {
+  size_t n = 0;
+  for (int i = 0; i < p->count; i++) n += p->parts[i].iov_len;
+  return n;
+}
+
+static void write_reply(void *at, const shmq_incoming *in, shmq_reply_header *h,
+                        const struct payload *p) {
+  h->magic = SHMQ_RPC_MAGIC;
+  h->kind = SHMQ_RPC_REPLY;
+  h->id = in->header.id;
+  h->asker = in->header.asker;
+  h->generation = in->header.generation;
+  memcpy(at, h, sizeof *h);
+  char *to = (char *)at + h->data_offset;
+  for (int i = 0; i < p->count; i++) {
+    if (p->parts[i].iov_len) memcpy(to, p->parts[i].iov_base, p->parts[i].iov_len);
+    to += p->parts[i].iov_len;
+  }
+}
+
+static int done(shmq_incoming *in, int rc) {
+  if (rc == -EAGAIN && in->service->flags & SHMQ_NEVER_WAIT) return rc;
+  if (in->message.data) shmq_ack(in->service->requests, &in->message);
+  in->state = INCOMING_DONE;
+  return rc;
+}
+
+/* There is always room for a reply of an asker that keeps to its credits: this is for one that lives, and
+ * has inherited a queue that its dead predecessor left full; it drains it as soon as it waits. */
+static bool worth_waiting(shmq_incoming *in, int64_t until_ns, int *rc) {
+  shmq_service *s = in->service;
+  if (*rc != -EAGAIN && *rc != -ETIMEDOUT) return false;
+  if (s->flags & SHMQ_NEVER_WAIT) {
+    *rc = -EAGAIN;
+    return false;
+  }
+  if (!shmq__asker_alive(s, &in->header, true)) {
+    s->stats.dropped++;
+    *rc = -ECONNRESET;
+    return false;
+  }
+  return shmq_now_ns() < until_ns;
+}
+
+static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_message *m) {
+  int rc = shmq_reserve(reply, size, m, SHMQ_NOWAIT);
+  if (rc != -EAGAIN) return rc;
+  bool in_cell = size <= shmq_message_bytes(reply);
+  int64_t until = in_cell ? SHMQ_FOREVER : shmq_after_ns(BLOCK_WAIT_NS);
+  while (worth_waiting(in, until, &rc))
+    rc = shmq_reserve(reply, size, m, shmq_after_ns(LOOK_NS));
+  return rc == -ETIMEDOUT ? -ENOBUFS : rc;
+}
+
+/* Publish one reply message. The request stays as it is. */
+static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload *p) {
+  struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
+  shmq_message m;
+  size_t bytes = payload_bytes(p);
+  if (bytes > UINT32_MAX - sizeof *h) return -EMSGSIZE;
+  h->data_offset = sizeof *h;
+  h->data_bytes = (uint32_t)bytes;
+  int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, &m);
+  if (rc) return rc;
+  write_reply(m.data, in, h, p);
+  return shmq_commit(slot->reply, &m);
+}
+
+static bool is_cast(const shmq_incoming *in) { return in->header.flags & SHMQ_ASK_CAST; }
+
+/* Publish the last message of an answer, or the error that kept it from being one. */
+static int finish(shmq_incoming *in, shmq_reply_header *h, const struct payload *p) {
+  if (in->state != INCOMING_OPEN) return -ESTALE;
+  if (is_cast(in)) return done(in, 0);
+  int rc = publish(in, h, p);
+  if (rc == -EMSGSIZE || rc == -ENOBUFS) {
+    shmq_reply_header error = {.status = rc,
+                               .error_class = (uint8_t)shmq_class_of(rc),
+                               .executed = SHMQ_EXECUTED_YES,
+                               .value = {payload_bytes(p), 0}};
+    publish(in, &error, &(struct payload){NULL, 0});
+  }
+  if (!rc) {
+    in->service->stats.answered++;
+    if (h->status) in->service->stats.failed++;
+  }
+  return done(in, rc);
+}
+
+int shmq_reply_value(shmq_incoming *in, const uint64_t value[2], const void *data, size_t size) {
+  shmq_reply_header h = {.executed = SHMQ_EXECUTED_YES};
+  if (value) memcpy(h.value, value, sizeof h.value);
+  struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+  return finish(in, &h, &(struct payload){&part, 1});
+}
+
+int shmq_reply(shmq_incoming *in, const void *data, size_t size) {
+  return shmq_reply_value(in, NULL, data, size);
+}
+
+/* The request's own message becomes the reply: one cell refers to the block instead of another. */
+int shmq_reply_in_place(shmq_incoming *in, const uint64_t value[2], size_t size) {
+  if (in->state != INCOMING_OPEN) return -ESTALE;
+  if (size > in->room) return -EMSGSIZE;
+  if (is_cast(in)) return done(in, 0);
+
+  struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
+  shmq_reply_header h = {.executed = SHMQ_EXECUTED_YES,
+                         .data_offset = in->header.data_offset,
+                         .data_bytes = (uint32_t)size};
+  if (value) memcpy(h.value, value, sizeof h.value);
+  write_reply(in->message.data, in, &h, &(struct payload){NULL, 0});
+
+  int rc = shmq_forward(in->service->requests, &in->message, slot->reply, SHMQ_NOWAIT);
+  while (worth_waiting(in, SHMQ_FOREVER, &rc))
+    rc = shmq_forward(in->service->requests, &in->message, slot->reply, shmq_after_ns(LOOK_NS));
+  if (rc) return done(in, rc);
+  in->service->stats.answered++;
+  in->state = INCOMING_DONE;
+  return 0;
+}
+
+/* domain NUL text NUL, cut to what a cell holds. */
+static size_t error_text(char *to, size_t room, const char *domain, const char *text) {
+  if (room < 2) return 0;
+  size_t d = strnlen(domain, room - 2);
+  memcpy(to, domain, d);
+  to[d] = 0;
+  size_t t = strnlen(text, room - d - 2);
+  memcpy(to + d + 1, text, t);
+  to[d + 1 + t] = 0;
+  return d + t + 2;
+}
+
+int shmq_reply_answer(shmq_incoming *in, const shmq_answer *a) {
+  if (in->state != INCOMING_OPEN) return -ESTALE;
+  shmq_reply_header h = {.status = a->status,
+                         .error_class = a->error_class,
+                         .executed = a->executed,
+                         .code = a->code,
+                         .value = {a->value[0], a->value[1]}};
+  char text[TEXT_MAX];
+  struct iovec part = {.iov_base = text};
+  if (a->domain || a->text) {
+    size_t room = shmq_message_bytes(in->service->requests) - sizeof h;
+    if (room > sizeof text) room = sizeof text;
+    part.iov_len = error_text(text, room, a->domain ? a->domain : "", a->text ? a->text : "");
+    h.flags = SHMQ_REPLY_TEXT;
+  }
+  return finish(in, &h, &(struct payload){&part, 1});
+}
+
+/* An error that speaks about the request, not about the work, left the work undone. */
+static uint8_t executed_by(enum shmq_class error_class) {
+  switch (error_class) {
+  case SHMQ_CLASS_CLIENT: case SHMQ_CLASS_AUTH: case SHMQ_CLASS_BUSY: case SHMQ_CLASS_CANCELLED:
+  case SHMQ_CLASS_UNSUPPORTED:
+    return SHMQ_EXECUTED_NO;
+  default: return SHMQ_EXECUTED_YES;
+  }
+}
+
+int shmq_reply_error(shmq_incoming *in, int status, const char *domain, int code,
+                     const char *text) {
+  enum shmq_class error_class = shmq_class_of(status);
+  shmq_answer a = {.status = status,
+                   .error_class = (uint8_t)error_class,
+                   .executed = executed_by(error_class),
+                   .code = code,
+                   .domain = domain,
+                   .text = text};
+  return shmq_reply_answer(in, &a);
+}
+
+/* ---- streams ---- */
+
+/* Parts may fill half the reply queue; the other half stays for answers. */
+static bool has_part_room(const shmq *reply) {
+  return shmq_depth(reply) < (int64_t)shmq_capacity(reply) / 2;
+}
+
+static int wait_for_part_room(shmq_incoming *in, shmq *reply, int64_t deadline_ns) {
+  while (!has_part_room(reply)) {
+    if (shmq_cancelled(in))
+      return shmq__asker_alive(in->service, &in->header, true) ? -ECANCELED : -ECONNRESET;
+    if (deadline_ns == SHMQ_NOWAIT) return -EAGAIN;
+    int64_t look = shmq_after_ns(LOOK_NS);
+    int rc = shmq_drain(reply, look < deadline_ns ? look : deadline_ns);
+    if (rc == -ETIMEDOUT && deadline_ns <= look && !has_part_room(reply)) return rc;
+    if (rc && rc != -ETIMEDOUT) return rc;
+  }
+  return 0;
+}
+
+int shmq_reply_stream(shmq_incoming *in, const void *data, size_t size, int64_t deadline_ns) {
+  if (in->state != INCOMING_OPEN) return -ESTALE;
+  if (is_cast(in)) return 0;
+  struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
+  int rc = wait_for_part_room(in, slot->reply, deadline_ns);
+  if (rc) return rc;
+  shmq_reply_header h = {.flags = SHMQ_REPLY_MORE, .executed = SHMQ_EXECUTED_YES};
+  struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+  return publish(in, &h, &(struct payload){&part, 1});
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking requests. Everything in a message was written by somebody else: the header is copied once and
+ * the copy is checked; what fails is counted and forgotten, for an answer to it could go anywhere.
+ */
+#include "rpc/service.h"
+
+#include <stdlib.h>
+
+#include "os/descriptor.h"
+
+enum { LOOK_NS = 4000000 };
+
+/* ---- open and close ---- */
+
+static int open_slots(shmq_service *s) {
+  char name[SHMQ_QUEUE_NAME_MAX + 1];
+  shmq *probe;
+
+  for (s->slots = 0; s->slots < ASKERS_MAX; s->slots++) {
+    shmq__slot_name(name, "reply", s->slots);
+    int rc = shmq_open_in(&probe, s->segment, name, 0);
+    if (rc == -ENOENT) break;
+    if (rc) return rc;
+    shmq_close(probe);
+  }
+  s->slot = calloc(s->slots, sizeof *s->slot);
+  return s->slots == 0 ? -ENOTTY : s->slot ? 0 : -ENOMEM;
+}
+
+static int finish_open(shmq_service **out, shmq_service *s, int rc) {
+  if (!rc)
+    rc = shmq__open_requests(&s->requests, s->segment, s->flags & (SHMQ_SPIN | SHMQ_NOSPIN),
+                             &s->redeliver);
+  if (!rc) rc = open_slots(s);
+  if (!rc) rc = shmq_join_segment(s->segment, "server", NULL);
+  if (rc)
+    shmq_service_close(s);
+  else
+    *out = s;
+  return rc;
+}
+
+int shmq_service_open(shmq_service **out, const char *name, unsigned flags) {
+  shmq_service *s = calloc(1, sizeof *s);
+  if (!s) return -ENOMEM;
+  s->fd = -1;
+  s->flags = flags;
+  s->name = strdup(name);
+  return finish_open(out, s, s->name ? shmq_attach(&s->segment, name) : -ENOMEM);
+}
+
+int shmq_service_open_fd(shmq_service **out, int fd, unsigned flags) {
+  shmq_service *s = calloc(1, sizeof *s);
+  if (!s) return -ENOMEM;
+  s->flags = flags;
+  s->fd = shmq__duplicate(fd);
+  return finish_open(out, s, s->fd < 0 ? s->fd : shmq_attach_fd(&s->segment, fd));
+}
+
+void shmq_service_close(shmq_service *s) {
+  if (!s) return;
+  for (uint32_t i = 0; s->slot && i < s->slots; i++) {
+    shmq_close(s->slot[i].reply);
+    shmq_close(s->slot[i].cancel);
+  }
+  shmq_close(s->requests);
+  shmq_view_close(s->view);
+  shmq_detach(s->segment);
+  shmq__descriptor_close(s->fd);
+  free(s->name);
+  free(s->slot);
+  free(s);
+}
+
+shmq_segment *shmq_service_segment(shmq_service *s) { return s->segment; }
+int shmq_service_shutdown(shmq_service *s) { return shmq_shutdown(s->requests); }
+int shmq_service_event_fd(shmq_service *s) { return shmq_event_fd(s->requests); }
+int shmq_service_event_arm(shmq_service *s) { return shmq_event_arm(s->requests); }
+void shmq_service_get_stats(const shmq_service *s, shmq_service_stats *stats) { *stats = s->stats; }
+
+/* ---- askers ---- */
+
+struct reply_slot *shmq__slot_of(shmq_service *s, const shmq_request_header *h) {
+  if (h->slot >= s->slots) return NULL;
+  struct reply_slot *slot = &s->slot[h->slot];
+  if (slot->cancel) return slot;
+
+  char name[SHMQ_QUEUE_NAME_MAX + 1];
+  shmq__slot_name(name, "reply", h->slot);
+  if (!slot->reply && shmq_open_in(&slot->reply, s->segment, name, s->flags & SHMQ_NOSPIN))
+    return NULL;
+  shmq__slot_name(name, "cancel", h->slot);
+  return shmq_open_in(&slot->cancel, s->segment, name, 0) ? NULL : slot;
+}
+
+bool shmq__asker_alive(shmq_service *s, const shmq_request_header *h, bool now) {
+  struct reply_slot *slot = shmq__slot_of(s, h);
+  if (!slot) return false;
+  int64_t t = shmq_now_ns();
+  bool known = slot->asker == h->asker && slot->generation == h->generation;
+  if (known && !now && t - slot->looked_ns < LOOK_NS) return true;
+  if (shmq_participant_alive(s->segment, (int)h->asker, h->generation) != 1) return false;
+  slot->asker = h->asker;
+  slot->generation = h->generation;
+  slot->looked_ns = t;
+  return true;
+}
+
+/* ---- serve ---- */
+
+/* Copy and check the header; what incoming says afterwards can be relied on. */
+static bool take_in(shmq_service *s, shmq_incoming *in) {
+  const size_t size = in->message.size;
+  if (size < sizeof in->header) return false;
+  memcpy(&in->header, in->message.data, sizeof in->header);
+
+  const shmq_request_header *h = &in->header;
+  if (h->magic != SHMQ_RPC_MAGIC || h->kind != SHMQ_RPC_REQUEST) return false;
+  if (h->data_offset < sizeof *h || h->data_offset > size) return false;
+  if (h->data_bytes > size - h->data_offset) return false;
+  if (!shmq__slot_of(s, h)) return false;
+  in->data = (char *)in->message.data + h->data_offset;
+  in->size = h->data_bytes;
+  in->room = size - h->data_offset;
+  in->attempts = in->message.attempts;
+  in->state = INCOMING_OPEN;
+  in->service = s;
+  return true;
+}
+
+static bool may_repeat(const shmq_service *s, const shmq_incoming *in) {
+  if (in->attempts > ATTEMPTS_DEFAULT) return false;
+  return s->redeliver == SHMQ_REDELIVER_ALWAYS ||
+         (s->redeliver == SHMQ_REDELIVER_IDEMPOTENT && (in->header.flags & SHMQ_ASK_IDEMPOTENT));
+}
+
+static void refuse(shmq_incoming *in, int status, uint8_t executed) {
+  shmq_answer answer = {.status = status,
+                        .error_class = (uint8_t)shmq_class_of(status),
+                        .executed = executed};
+  shmq_reply_answer(in, &answer);
+}
+
+static void forget(shmq_service *s, shmq_incoming *in, uint64_t *counter) {
+  shmq_ack(s->requests, &in->message);
+  in->state = INCOMING_DONE;
+  ++*counter;
+}
+
+/* Is it to be executed? If not, it has been dealt with. `waited`: it had no time to grow old. */
+static bool accept_request(shmq_service *s, shmq_incoming *in, bool waited) {
+  const shmq_request_header *h = &in->header;
+  if (h->deadline_ns != SHMQ_FOREVER && h->deadline_ns <= shmq_now_ns()) {
+    refuse(in, -ETIMEDOUT, SHMQ_EXECUTED_NO);
+    s->stats.skipped_expired++;
+    return false;
+  }
+  if (!waited && !(h->flags & SHMQ_ASK_CAST) && !shmq__asker_alive(s, h, in->attempts > 1)) {
+    forget(s, in, &s->stats.skipped_dead);
+    return false;
+  }
+  if (shmq__is_cancelled(s, h)) {
+    refuse(in, -ECANCELED, SHMQ_EXECUTED_NO);
+    s->stats.skipped_cancelled++;
+    return false;
+  }
+  if (in->attempts > 1) {
+    s->stats.redelivered++;
+    if (!may_repeat(s, in)) {
+      refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
+      s->stats.refused_redelivery++;
+      return false;
+    }
+  }
+  return true;
+}
+
+int shmq_serve(shmq_service *s, shmq_incoming *in, int64_t deadline_ns) {
+  for (;;) {
+    int rc = shmq_lease(s->requests, &in->message, SHMQ_NOWAIT);
+    bool waited = rc == -EAGAIN && deadline_ns != SHMQ_NOWAIT;
+    if (waited) rc = shmq_lease(s->requests, &in->message, deadline_ns);
+    if (rc < 0) return rc;
+
+    if (!take_in(s, in)) {
+      forget(s, in, &s->stats.malformed);
+    } else if (accept_request(s, in, waited)) {
+      s->stats.taken++;
+      return 0;
+    }
+    if (s->flags & SHMQ_NEVER_WAIT && s->stats.malformed) return -EBADMSG;
+  }
+}
+
+void shmq_reply_later(shmq_incoming *in, shmq_incoming *kept) {
+  *kept = *in;
+  in->state = INCOMING_DONE;
+}
+
+/* ---- the loop ---- */
+
+static int dispatch(const shmq_handler *handlers, int n, shmq_incoming *in, void *ctx) {
+  for (int i = 0; i < n; i++)
+    if (handlers[i].op == in->header.op) return handlers[i].fn(in, ctx);
+  return -EOPNOTSUPP;
+}
+
+int shmq_service_run(shmq_service *s, const shmq_handler *handlers, int n, void *ctx,
+                     int64_t deadline_ns) {
+  for (;;) {
+    shmq_incoming in;
+    int rc = shmq_serve(s, &in, deadline_ns);
+    if (rc) return rc == -EPIPE ? 0 : rc;
+    rc = dispatch(handlers, n, &in, ctx);
+    if (rc < 0 && in.state == INCOMING_OPEN) shmq_reply_error(&in, rc, NULL, 0, NULL);
+    if (rc > 0) return rc;
+  }
+}
