@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The daemon as its parts see it: sessions bring requests, resources answer them, io does the work.
+ * One thread; nothing here is locked.
+ */
+#ifndef SHMQD_DAEMON_H
+#define SHMQD_DAEMON_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "config.h"
+#include "io.h"
+#include "say.h"
+#include "shmq/rpc.h"
+
+struct daemon;
+struct session;
+struct resource;
+struct request;
+
+/* ---- resources ---- */
+
+/* A kind of resource: one file in resource/, one row in the table in resource.c. */
+struct resource_kind {
+  struct section_kind section;
+  size_t bytes; /* of its struct, which begins with a struct resource */
+  /* Open what its section says. Says why not. */
+  int (*open)(struct resource *resource);
+  /* Answer the request, now or later, by one of the request_ calls below. */
+  void (*serve)(struct request *request);
+  /* Once in each turn of the loop, after requests were taken: for what is done in groups. May be NULL. */
+  void (*turn)(struct resource *resource);
+  /* A session ends: give up what is kept for it. May be NULL. */
+  void (*leave)(struct resource *resource, struct session *session);
+  /* Nothing is under way. May be NULL: never is anything but requests. */
+  bool (*idle)(const struct resource *resource);
+  void (*close)(struct resource *resource);
+};
+
+struct resource {
+  const struct resource_kind *kind;
+  const struct section *section;
+  struct daemon *daemon;
+  struct resource *next;
+  uint16_t number; /* from 1 */
+};
+
+extern const struct resource_kind dir_kind, log_kind;
+
+int resources_open(struct daemon *daemon);
+void resources_close(struct daemon *daemon);
+void resources_turn(struct daemon *daemon);
+bool resources_idle(const struct daemon *daemon);
+struct resource *resource_find(struct daemon *daemon, uint16_t number);
+
+/* ---- requests ---- */
+
+/* One request from its taking to its answer. in.header is our own checked copy; in.data is the client's, who
+ * may change it at any time: copy what is parsed. */
+struct request {
+  shmq_incoming in;
+  struct session *session;
+  struct resource *resource;
+  struct request *next; /* the resource's, or the session's free list */
+  struct io_op op;      /* the resource's */
+  uint64_t scratch[6];  /* the resource's */
+  void *memory;         /* the resource's; freed with the request */
+};
+
+void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data, size_t size);
+void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size);
+void request_error(struct request *r, int status, const char *text);
+void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text);
+
+/* Copy the payload as a C string without NULs inside: -EINVAL, -ENAMETOOLONG. */
+int request_text(const struct request *r, char *to, size_t room);
+
+static inline uint64_t request_arg(const struct request *r, int i) { return r->in.header.value[i]; }
+
+/* ---- handles: descriptors that a client names by number ---- */
+
+/* Returns a handle (> 0) or -EMFILE. The descriptor is the session's from then on. */
+int64_t handle_add(struct session *session, const struct resource *resource, int fd);
+/* The descriptor of a handle of that resource, or -EBADF. */
+int handle_fd(const struct session *session, const struct resource *resource, uint64_t handle);
+/* An operation on it begins, ends: the descriptor is closed after the last. */
+void handle_hold(struct session *session, uint64_t handle);
+void handle_release(struct session *session, uint64_t handle);
+int handle_close(struct session *session, const struct resource *resource, uint64_t handle);
+
+/* ---- sessions ---- */
+
+int session_new(struct daemon *daemon, int socket);
+/* End it: nothing more is taken, what is under way finishes first. */
+void session_end(struct session *session, const char *why);
+/* Take and begin requests, a bounded number; returns how many. */
+int sessions_turn(struct daemon *daemon);
+/* Close the doors for draining. */
+void sessions_shut(struct daemon *daemon);
+bool sessions_idle(const struct daemon *daemon);
+uint32_t session_uid(const struct session *session);
+
+/* ---- the control socket ---- */
+
+int control_open(struct daemon *daemon, const char *directory);
+void control_stop(struct daemon *daemon);
+void control_close(struct daemon *daemon);
+
+/* ---- the daemon ---- */
+
+struct daemon {
+  struct config config;
+  const struct section *settings; /* [daemon] */
+  char directory[4096];
+  struct io *io;
+  struct resource *resources;
+  uint16_t resource_count;
+
+  struct session *sessions; /* all */
+  struct session *hot;      /* those that are polled, not asleep behind a doorbell */
+  unsigned session_count;
+  int64_t spin_ns;
+
+  int listener, lock_fd, signals;
+  struct io_op accept_op, signal_op;
+  bool draining;
+  int64_t drain_until_ns;
+  uint64_t requests; /* ever taken */
+};
+
+extern const struct section_kind daemon_section;
+
+/* The loop, until it has drained. */
+int daemon_run(struct daemon *daemon);
+/* Answer a request to resource 0. */
+void daemon_serve(struct daemon *daemon, struct request *request);
+
+#endif

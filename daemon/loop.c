@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The loop: take requests, let the resources group what belongs together, submit and reap. It polls
+ * while any session is hot and sleeps in the ring when none is; a session goes cold behind its
+ * doorbell when it has brought nothing for the spin budget.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "daemon.h"
+
+/* ---- resource 0 ---- */
+
+static void resolve(struct daemon *d, struct request *r) {
+  char name[64];
+  int rc = request_text(r, name, sizeof name);
+  if (rc < 0) {
+    request_error(r, rc, "the name makes no sense");
+    return;
+  }
+  for (struct resource *o = d->resources; o; o = o->next) {
+    if (strcmp(o->section->name, name) != 0) continue;
+    const char *kind = o->kind->section.name;
+    request_value(r, o->number, 0, kind, strlen(kind));
+    return;
+  }
+  request_error(r, -ENOENT, "no resource of that name");
+}
+
+static void status(struct daemon *d, struct request *r) {
+  char text[192];
+  int n = snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nresources=%u\ndraining=%d\n",
+                   io_name(d->io), d->session_count, (unsigned long long)d->requests,
+                   d->resource_count, d->draining);
+  request_value(r, 0, 0, text, (size_t)n);
+}
+
+void daemon_serve(struct daemon *d, struct request *r) {
+  switch (r->in.header.op) {
+  case SHMQ_DAEMON_NULL: request_value(r, 0, 0, NULL, 0); return;
+  case SHMQ_DAEMON_RESOLVE: resolve(d, r); return;
+  case SHMQ_DAEMON_STATUS: status(d, r); return;
+  default: request_error(r, -EOPNOTSUPP, "no such operation");
+  }
+}
+
+/* ---- signals ---- */
+
+static void poll_signals(struct daemon *d);
+
+static void begin_drain(struct daemon *d, const char *why) {
+  if (d->draining) {
+    d->drain_until_ns = SHMQ_NOWAIT; /* asked twice: at once */
+    return;
+  }
+  say(SAY_NOTICE, "%s: draining", why);
+  d->draining = true;
+  d->drain_until_ns = shmq_after_ns(section_number(d->settings, "drain"));
+  control_stop(d);
+  sessions_shut(d);
+}
+
+static void signalled(struct io_op *op, int result) {
+  struct daemon *d = op->buffer;
+  struct signalfd_siginfo info;
+  (void)result;
+  while (read(d->signals, &info, sizeof info) == sizeof info)
+    if (info.ssi_signo != SIGHUP) begin_drain(d, strsignal((int)info.ssi_signo));
+  poll_signals(d);
+}
+
+static void poll_signals(struct daemon *d) {
+  d->signal_op = (struct io_op){
+      .what = IO_POLL, .fd = d->signals, .flags = POLLIN, .buffer = d, .done = signalled};
+  io_submit(d->io, &d->signal_op);
+}
+
+/* ---- the loop ---- */
+
+static bool drained(const struct daemon *d) {
+  return d->draining && !d->hot && sessions_idle(d) && resources_idle(d);
+}
+
+/* How long the ring may be waited in when nothing was found. */
+static int64_t wait_until(const struct daemon *d, int found) {
+  if (found || d->hot) return SHMQ_NOWAIT;
+  return d->draining ? d->drain_until_ns : SHMQ_FOREVER;
+}
+
+int daemon_run(struct daemon *d) {
+  int found = 1;
+  poll_signals(d);
+  while (!drained(d)) {
+    if (d->draining && shmq_now_ns() >= d->drain_until_ns) {
+      say(SAY_WARNING, "not everything was drained in time");
+      return 0;
+    }
+    found = sessions_turn(d);
+    resources_turn(d);
+    int rc = io_run(d->io, wait_until(d, found));
+    if (rc < 0) {
+      say(SAY_ERROR, "waiting for I/O: %s", strerror(-rc));
+      return rc;
+    }
+  }
+  return 0;
+}

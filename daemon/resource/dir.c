@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A directory tree. Contents go straight between the file and the client's arena: read where the page
+ * cache has them (RWF_NOWAIT, no hop), else by the ring. Names that are cached are opened at once,
+ * others on a helper thread.
+ */
+#include "resource/dir.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static const struct param params[] = {
+    {"path", PARAM_PATH, NULL, 0, 0, NULL, "the root; nothing above it can be named"},
+    {"rights", PARAM_CHOICE, "read", 0, 0, "read|write", "whether clients may change it"},
+    {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL, "whether names may lead into other file systems"},
+    {0},
+};
+
+/* ---- reading ---- */
+
+/* scratch of a request that reads */
+enum { READ_DONE, READ_WANTED, READ_SIZE, READ_HANDLE, READ_OWN, READ_OFFSET };
+
+static struct request *request_of(struct io_op *op) {
+  return (struct request *)((char *)op - offsetof(struct request, op));
+}
+
+/* Whose is the descriptor now? A GET closes its own, unless there is more to read than fits. */
+static void finish_read(struct request *r, int rc) {
+  int64_t handle = 0;
+  if (r->scratch[READ_OWN]) {
+    bool more = !rc && r->scratch[READ_SIZE] > r->scratch[READ_DONE] &&
+                r->scratch[READ_DONE] == r->scratch[READ_WANTED];
+    if (more) handle = handle_add(r->session, r->resource, r->op.fd);
+    if (!more || handle < 0) close(r->op.fd);
+    if (handle < 0) rc = (int)handle;
+  } else {
+    handle_release(r->session, r->scratch[READ_HANDLE]);
+  }
+  if (rc)
+    request_error(r, rc, NULL);
+  else if (r->scratch[READ_OWN])
+    request_in_place(r, r->scratch[READ_SIZE], (uint64_t)handle, r->scratch[READ_DONE]);
+  else
+    request_in_place(r, r->scratch[READ_DONE], 0, r->scratch[READ_DONE]);
+}
+
+static void read_done(struct io_op *op, int result);
+
+static void submit_read(struct request *r) {
+  r->op.what = IO_READ;
+  r->op.flags = 0;
+  r->op.buffer = (char *)r->in.data + r->scratch[READ_DONE];
+  r->op.bytes = r->scratch[READ_WANTED] - r->scratch[READ_DONE];
+  r->op.offset = r->scratch[READ_OFFSET] + r->scratch[READ_DONE];
+  r->op.done = read_done;
+  io_submit(r->resource->daemon->io, &r->op);
+}
+
+/* What the page cache has, now; the rest by the ring; until there is enough, or the file ends. */
+static void read_on(struct request *r) {
+  while (r->scratch[READ_DONE] < r->scratch[READ_WANTED]) {
+    struct iovec part = {.iov_base = (char *)r->in.data + r->scratch[READ_DONE],
+                         .iov_len = r->scratch[READ_WANTED] - r->scratch[READ_DONE]};
+    off_t at = (off_t)(r->scratch[READ_OFFSET] + r->scratch[READ_DONE]);
+    ssize_t n = preadv2(r->op.fd, &part, 1, at, RWF_NOWAIT);
+    if (n < 0 && errno != EAGAIN && errno != EOPNOTSUPP) {
+      finish_read(r, -errno);
+      return;
+    }
+    if (n < 0) {
+      submit_read(r);
+      return;
+    }
+    if (n == 0) break;
+    r->scratch[READ_DONE] += (uint64_t)n;
+  }
+  finish_read(r, 0);
+}
+
+static void read_done(struct io_op *op, int result) {
+  struct request *r = request_of(op);
+  if (result > 0) r->scratch[READ_DONE] += (uint64_t)result;
+  if (result > 0)
+    read_on(r);
+  else
+    finish_read(r, result);
+}
+
+static void serve_read(struct request *r) {
+  uint64_t handle = request_arg(r, 0), offset = request_arg(r, 1);
+  int fd = handle_fd(r->session, r->resource, handle);
+  if (fd < 0 || offset > INT64_MAX) {
+    request_error(r, fd < 0 ? fd : -EINVAL, NULL);
+    return;
+  }
+  handle_hold(r->session, handle);
+  r->op.fd = fd;
+  memcpy(r->scratch, (uint64_t[]){0, r->in.room, 0, handle, 0, offset}, sizeof r->scratch);
+  read_on(r);
+}
+
+/* ---- opening ---- */
+
+static void start_get(struct request *r, int fd, const struct stat *st) {
+  uint64_t size = (uint64_t)st->st_size;
+  r->op.fd = fd;
+  uint64_t wanted = size < r->in.room ? size : r->in.room;
+  memcpy(r->scratch, (uint64_t[]){0, wanted, size, 0, 1, 0}, sizeof r->scratch);
+  read_on(r);
+}
+
+static void opened(struct request *r, int fd, const struct stat *st) {
+  if (r->in.header.op == SHMQ_DIR_GET) {
+    start_get(r, fd, st);
+    return;
+  }
+  int64_t handle = handle_add(r->session, r->resource, fd);
+  if (handle < 0) {
+    close(fd);
+    request_error(r, (int)handle, "too many open files in this session");
+    return;
+  }
+  request_value(r, (uint64_t)handle, (uint64_t)st->st_size, NULL, 0);
+}
+
+static void open_job_done(struct request *r, struct job *job, int result) {
+  if (result < 0)
+    request_error(r, result, NULL);
+  else
+    opened(r, result, &job->st);
+}
+
+static int open_flags(const struct request *r, int *flags) {
+  uint64_t wanted = r->in.header.op == SHMQ_DIR_OPEN ? request_arg(r, 0) : 0;
+  if (wanted & ~(uint64_t)(SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE | SHMQ_DIR_TRUNC))
+    return -EINVAL;
+  if (wanted && !((const struct dir *)r->resource)->writable) return -EROFS;
+  *flags = (wanted ? O_RDWR : O_RDONLY) | (wanted & SHMQ_DIR_CREATE ? O_CREAT : 0) |
+           (wanted & SHMQ_DIR_EXCLUSIVE ? O_EXCL : 0) | (wanted & SHMQ_DIR_TRUNC ? O_TRUNC : 0);
+  return 0;
+}
+
+static void serve_open(struct request *r) {
+  char path[PATH_MAX];
+  struct stat st;
+  int flags;
+  int rc = open_flags(r, &flags);
+  if (!rc) rc = request_text(r, path, sizeof path);
+  if (rc < 0) {
+    request_error(r, rc, NULL);
+    return;
+  }
+  bool simple = !(flags & (O_CREAT | O_TRUNC));
+  rc = simple ? dir_open_path((struct dir *)r->resource, path, flags, 0, true, &st) : -EAGAIN;
+  if (rc >= 0) {
+    opened(r, rc, &st);
+    return;
+  }
+  if (rc != -EAGAIN) {
+    request_error(r, rc, NULL);
+    return;
+  }
+  struct job *job = dir_job_new(r, r->in.size, dir_job_open, open_job_done);
+  if (!job) return;
+  job->flags = flags;
+  job->mode = (mode_t)request_arg(r, 1) & 0777;
+  dir_job_start(r);
+}
+
+static void serve_close(struct request *r) {
+  int rc = handle_close(r->session, r->resource, request_arg(r, 0));
+  if (rc)
+    request_error(r, rc, NULL);
+  else
+    request_value(r, 0, 0, NULL, 0);
+}
+
+/* ---- looking ---- */
+
+static void stat_done(struct request *r, struct job *job, int result) {
+  if (result < 0) {
+    request_error(r, result, NULL);
+    return;
+  }
+  close(result);
+  const struct stat *st = &job->st;
+  shmq_dir_stat s = {.size = (uint64_t)st->st_size,
+                     .mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec,
+                     .inode = st->st_ino,
+                     .mode = st->st_mode,
+                     .links = (uint32_t)st->st_nlink,
+                     .uid = st->st_uid,
+                     .gid = st->st_gid};
+  request_value(r, 0, 0, &s, sizeof s);
+}
+
+static void serve_stat(struct request *r) {
+  struct job *job = dir_job_new(r, r->in.size, dir_job_open, stat_done);
+  if (!job) return;
+  job->flags = O_PATH | O_NOFOLLOW;
+  dir_job_start(r);
+}
+
+static void list_done(struct request *r, struct job *job, int result) {
+  if (result < 0)
+    request_error(r, result, NULL);
+  else
+    request_in_place(r, job->cursor, 0, job->size);
+}
+
+static void serve_list(struct request *r) {
+  struct job *job = dir_job_new(r, r->in.size, dir_job_list, list_done);
+  if (!job) return;
+  job->cursor = request_arg(r, 0);
+  job->data = r->in.data;
+  job->size = r->in.room;
+  dir_job_start(r);
+}
+
+/* ---- changing ---- */
+
+static void wrote(struct io_op *op, int result) {
+  struct request *r = request_of(op);
+  handle_release(r->session, r->scratch[READ_HANDLE]);
+  if (result < 0)
+    request_error(r, result, NULL);
+  else
+    request_value(r, (uint64_t)result, 0, NULL, 0);
+}
+
+static void serve_handle_io(struct request *r, enum io_what what) {
+  uint64_t handle = request_arg(r, 0), offset = what == IO_WRITE ? request_arg(r, 1) : 0;
+  int fd = handle_fd(r->session, r->resource, handle);
+  if (fd < 0 || offset > INT64_MAX) {
+    request_error(r, fd < 0 ? fd : -EINVAL, NULL);
+    return;
+  }
+  handle_hold(r->session, handle);
+  r->scratch[READ_HANDLE] = handle;
+  r->op = (struct io_op){.what = what,
+                         .fd = fd,
+                         .buffer = r->in.data,
+                         .bytes = r->in.size,
+                         .offset = offset,
+                         .done = wrote};
+  io_submit(r->resource->daemon->io, &r->op);
+}
+
+static void changed(struct request *r, struct job *job, int result) {
+  if (job->work == dir_job_truncate) handle_release(r->session, r->scratch[READ_HANDLE]);
+  if (result < 0)
+    request_error(r, result, NULL);
+  else
+    request_value(r, 0, 0, NULL, 0);
+}
+
+static void serve_truncate(struct request *r) {
+  uint64_t handle = request_arg(r, 0);
+  int fd = handle_fd(r->session, r->resource, handle);
+  if (fd < 0 || request_arg(r, 1) > INT64_MAX) {
+    request_error(r, fd < 0 ? fd : -EINVAL, NULL);
+    return;
+  }
+  struct job *job = dir_job_new(r, 0, dir_job_truncate, changed);
+  if (!job) return;
+  handle_hold(r->session, handle);
+  r->scratch[READ_HANDLE] = handle;
+  job->flags = fd;
+  job->cursor = request_arg(r, 1);
+  dir_job_start(r);
+}
+
+static void serve_name(struct request *r, job_fn *work) {
+  struct job *job = dir_job_new(r, r->in.size, work, changed);
+  if (!job) return;
+  job->mode = (mode_t)request_arg(r, 1);
+  job->flags = request_arg(r, 0) != 0;
+  dir_job_start(r);
+}
+
+static void serve_rename(struct request *r) {
+  struct job *job = dir_job_new(r, r->in.size, dir_job_rename, changed);
+  if (!job) return;
+  size_t first = strlen(job->text) + 1;
+  if (first >= r->in.size) {
+    request_error(r, -EINVAL, "a rename needs two paths");
+    return;
+  }
+  job->other = job->text + first;
+  dir_job_start(r);
+}
+
+static void serve_put(struct request *r) {
+  struct job *job = dir_job_new(r, request_arg(r, 0), dir_job_put, changed);
+  if (!job) return;
+  job->mode = (mode_t)request_arg(r, 1);
+  job->data = (char *)r->in.data + request_arg(r, 0);
+  job->size = r->in.size - request_arg(r, 0);
+  dir_job_start(r);
+}
+
+/* ---- the table ---- */
+
+static bool changes(uint16_t op) { return op >= SHMQ_DIR_WRITE && op != SHMQ_DIR_GET; }
+
+static void dir_serve(struct request *r) {
+  uint16_t op = r->in.header.op;
+  if (changes(op) && !((const struct dir *)r->resource)->writable) {
+    request_error(r, -EROFS, "this tree is served for reading only");
+    return;
+  }
+  switch (op) {
+  case SHMQ_DIR_GET:
+  case SHMQ_DIR_OPEN: serve_open(r); return;
+  case SHMQ_DIR_CLOSE: serve_close(r); return;
+  case SHMQ_DIR_READ: serve_read(r); return;
+  case SHMQ_DIR_STAT: serve_stat(r); return;
+  case SHMQ_DIR_LIST: serve_list(r); return;
+  case SHMQ_DIR_WRITE: serve_handle_io(r, IO_WRITE); return;
+  case SHMQ_DIR_SYNC: serve_handle_io(r, IO_SYNC); return;
+  case SHMQ_DIR_TRUNCATE: serve_truncate(r); return;
+  case SHMQ_DIR_MKDIR: serve_name(r, dir_job_mkdir); return;
+  case SHMQ_DIR_UNLINK: serve_name(r, dir_job_unlink); return;
+  case SHMQ_DIR_RENAME: serve_rename(r); return;
+  case SHMQ_DIR_PUT: serve_put(r); return;
+  default: request_error(r, -EOPNOTSUPP, "no such operation");
+  }
+}
+
+static int dir_open(struct resource *resource) {
+  struct dir *dir = (struct dir *)resource;
+  const char *path = section_text(resource->section, "path");
+  dir->writable = section_number(resource->section, "rights") == 1;
+  dir->cross_mounts = section_number(resource->section, "cross_mounts");
+  dir->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (dir->root >= 0) return 0;
+  int rc = -errno;
+  say(SAY_ERROR, "[dir:%s] %s: %s", resource->section->name, path, strerror(-rc));
+  return rc;
+}
+
+static void dir_close(struct resource *resource) { close(((struct dir *)resource)->root); }
+
+const struct resource_kind dir_kind = {.section = {"dir", true, params},
+                                       .bytes = sizeof(struct dir),
+                                       .open = dir_open,
+                                       .serve = dir_serve,
+                                       .close = dir_close};
