@@ -16,7 +16,7 @@ static int take_wait(shmq *q, uint32_t want, const struct iovec *limits, struct 
     if (rc < 0) return rc;
     rc = shmq__take(q, want, limits, out);
   } while (rc == -EAGAIN);
-  waited(&w);
+  waited(&w, w.slept && shmq__readable(q));
   return rc;
 }
 

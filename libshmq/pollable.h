@@ -6,7 +6,4 @@
 
 void shmq__pollable_free(shmq *q);
 
-/* Would a taker get a message, or -EPIPE? A look at words only. (wait_many.c) */
-bool shmq__readable(const shmq *q);
-
 #endif

@@ -127,6 +127,7 @@ int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, stru
     }
     rc = shmq__reserve(q, size, post, out, &event);
   } while (rc == -EAGAIN);
-  waited(&w);
+  /* Of either kind of room: whoever waits for the other looks in vain once. */
+  waited(&w, w.slept && shmq__writable(q));
   return rc;
 }

@@ -63,6 +63,7 @@ struct shmq__waiter {
   uint32_t value;    /* announced */
   bool announced;
   bool ordered;
+  bool slept; /* at any time in this wait */
 };
 /* Start a wait on an event of q's. */
 static inline struct shmq__waiter waiter(shmq *q, shmq__event *event, int64_t deadline_ns) {
@@ -70,10 +71,18 @@ static inline struct shmq__waiter waiter(shmq *q, shmq__event *event, int64_t de
 }
 /* The condition did not hold: spin, announce or sleep. Returns 0: look again; -EAGAIN, -ETIMEDOUT, -EINTR. */
 int shmq__wait(struct shmq__waiter *w);
-/* The condition held at last: spinning was worth it if it never came to sleeping. */
-static inline void waited(const struct shmq__waiter *w) {
-  if (w->spins > 0 && !w->announced && w->queue->spins < SHMQ__SPINS_MAX) w->queue->spins *= 2;
+/* The condition held at last. `more` says whether it would hold for another sleeper as well: then a wake-up is
+ * passed on (wake.h). */
+static inline void waited(const struct shmq__waiter *w, bool more) {
+  /* Spinning was worth it if it never came to sleeping. */
+  if (w->spins > 0 && !w->slept && w->queue->spins < SHMQ__SPINS_MAX) w->queue->spins *= 2;
+  if (w->slept && more) event_signal(w->event, 1);
 }
+
+/* Would a taker get a message, or -EPIPE? Would a putter of a message that fits a cell go on? Looks at words
+ * only. (wait_many.c) */
+bool shmq__readable(const shmq *q);
+bool shmq__writable(const shmq *q);
 
 /* ---- deliver.c: taking and settling ---- */
 

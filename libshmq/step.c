@@ -95,6 +95,7 @@ int shmq_forward(shmq *from, shmq_message *message, shmq *to, int64_t deadline_n
   if (rc == -EAGAIN) {
     struct shmq__waiter w = waiter(to, &to->queue->not_full, deadline_ns);
     while (rc == -EAGAIN && (rc = shmq__wait(&w)) == 0) rc = shmq__move(from, &held, to, NULL);
+    if (rc == 0) waited(&w, w.slept && shmq__writable(to));
   }
   if (rc < 0) return rc;
   from->held--;

@@ -27,7 +27,7 @@ bool shmq__readable(const shmq *q) {
   return a_load_seq(&q->queue->shut);
 }
 
-static bool writable(const shmq *q) {
+bool shmq__writable(const shmq *q) {
   const shmq__ring_view *r = q->rings;
   uint64_t p = index_position(a_load(&r->index->tail));
   if (a_load_seq(&q->queue->shut) || q->config->full_policy != SHMQ_FULL_BLOCK) return true;
@@ -40,8 +40,17 @@ static int look(shmq_wait_item *items, int n) {
     items[i].ready = 0;
     if (items[i].want & SHMQ_READABLE && shmq__readable(items[i].queue))
       items[i].ready |= SHMQ_READABLE;
-    if (items[i].want & SHMQ_WRITABLE && writable(items[i].queue)) items[i].ready |= SHMQ_WRITABLE;
+    if (items[i].want & SHMQ_WRITABLE && shmq__writable(items[i].queue)) items[i].ready |= SHMQ_WRITABLE;
     ready += items[i].ready != 0;
+  }
+  return ready;
+}
+
+/* We slept and may not take what we were woken for: wake one more for each thing that is ready (wake.h). */
+static int pass_on(const shmq_wait_item *items, int n, int ready) {
+  for (int i = 0; i < n; i++) {
+    if (items[i].ready & SHMQ_READABLE) event_signal(&items[i].queue->queue->not_empty, 1);
+    if (items[i].ready & SHMQ_WRITABLE) event_signal(&items[i].queue->queue->not_full, 1);
   }
   return ready;
 }
@@ -99,7 +108,7 @@ int shmq_wait(shmq_wait_item *items, int n, int64_t deadline_ns) {
   }
   for (int64_t interval = LOOK_NS;;) {
     unsigned count = announce(items, n, words, &ordered);
-    if ((ready = look(items, n)) > 0) return ready;
+    if ((ready = look(items, n)) > 0) return pass_on(items, n, ready);
     int64_t now = shmq__now_ns();
     if (deadline_ns != SHMQ_FOREVER && now >= deadline_ns) return -ETIMEDOUT;
     int64_t until = earliest_due(items, n, time_min(deadline_ns, time_add(now, interval)));

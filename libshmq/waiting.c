@@ -45,6 +45,7 @@ static int sleep(struct shmq__waiter *w) {
   if (w->look_ns == 0) w->look_ns = LOOK_FIRST_NS;
   int rc = shmq__event_sleep(w->event, w->value, sleep_until(w, now));
   w->announced = false;
+  w->slept = true;
   if (rc == -EINTR) return rc;
   if (rc != -ETIMEDOUT) return 0;
   /* Nobody woke us for a while: we may be the only one left who can notice a death. */

@@ -25,6 +25,7 @@
 #define a_store_relaxed(w, v) \
   (SHMQ__STEP(w, STORE), atomic_store_explicit((w), (v), memory_order_relaxed))
 #define a_add(w, v) (SHMQ__STEP(w, RMW), atomic_fetch_add_explicit((w), (v), memory_order_seq_cst))
+#define a_or(w, v) (SHMQ__STEP(w, RMW), atomic_fetch_or_explicit((w), (v), memory_order_seq_cst))
 #define a_xchg(w, v) (SHMQ__STEP(w, RMW), atomic_exchange_explicit((w), (v), memory_order_seq_cst))
 /* Strong; *expected gets what was found when it fails. */
 #define a_cas(w, expected, v)                                                                \

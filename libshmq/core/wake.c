@@ -14,8 +14,9 @@ void shmq__event_wake(shmq__event *event, int n) {
     /* If we die here nobody is woken, but SLEEPERS is still set: the next publication wakes, or
      * the sleepers' own bounded look does. */
     CRASHPOINT("wake.raised");
-    if (shmq__futex_wake(&event->word, n) == 0)
-      (void)a_cas(&event->word, &raised, raised & ~EVENT_SLEEPERS);
+    if (shmq__futex_wake(&event->word, n) > 0) return;
+    if (a_cas(&event->word, &raised, (raised + 2) & ~EVENT_SLEEPERS))
+      (void)shmq__futex_wake(&event->word, INT_MAX);
     return;
   }
 }
@@ -26,9 +27,7 @@ void shmq__event_wake_all(shmq__event *event) {
 }
 
 uint32_t shmq__event_announce(shmq__event *event, bool *ordered) {
-  uint32_t seen = a_load(&event->word), announced;
-  do announced = (seen + 2) | EVENT_SLEEPERS;
-  while (!a_cas(&event->word, &seen, announced)); /* E1 */
+  uint32_t announced = a_or(&event->word, EVENT_SLEEPERS) | EVENT_SLEEPERS; /* E1 */
   *ordered = shmq__barrier_others();
   return announced;
 }

@@ -4,21 +4,25 @@
  *
  *   word = sequence 31 | SLEEPERS 1
  *
- *   sleeper:  v = announce(): word += 2, SLEEPERS set     (E1: RMW, then a barrier on all participants)
+ *   sleeper:  v = announce(): SLEEPERS set              (E1: RMW, then a barrier on all participants)
  *             look at the condition again                 (E2)
  *             sleep(v): the kernel sleeps only while word == v
  *   waker:    make the condition true (publish, free)     (E3)
- *             signal(): SLEEPERS set? then word += 2, wake n; nobody woken: clear SLEEPERS if
- *             the word has not moved since                (E4: the load of word)
+ *             signal(): SLEEPERS set? then word += 2, wake n  (E4: the load of word)
+ *             nobody was there: clear SLEEPERS if word has not moved, and wake all once more
  *
  * Lost wake-ups: either E4 sees E1 and wakes, or E3 is visible to E2. That needs E3 before E4 on the waker
  * and E1 before E2 on the sleeper, both store->load. The waker pays nothing for it: where every
  * participant is registered, the sleeper's barrier (membarrier) executes one on the waker's CPU. A
  * participant that could not register publishes with a sequentially consistent RMW instead.
  *
- * SLEEPERS stays set after a wake-up, so each further publication wakes one more sleeper, and no
- * sleeper depends on the one woken before it. It goes when a wake-up found nobody: the compare-and-swap from the
- * waker's own value fails if anybody announced since, because announcing changes the word.
+ * SLEEPERS stays set after a wake-up, so each further publication wakes one more sleeper. It goes when a
+ * wake-up found nobody; who announced unseen (the bit was set already) and fell asleep between that wake-up
+ * and the clearing is caught by the second one, and who had not fallen asleep finds the word changed. Announcing
+ * does not change a word whose bit is set, so sleepers do not disturb one another.
+ *
+ * Passing on: a wake-up may reach a taker that cannot use it yet, because positions are published out of
+ * order. So whoever slept and then succeeded wakes one more if there is more to be had.
  *
  * Deaths: a sleeper that dies leaves SLEEPERS set, which costs one system call. A waker that dies between
  * publishing and waking, or a sleeper that dies after it was woken, takes a wake-up along: recovery
