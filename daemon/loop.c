@@ -57,7 +57,7 @@ static void begin_drain(struct daemon *d, const char *why) {
     d->drain_until_ns = SHMQ_NOWAIT; /* asked twice: at once */
     return;
   }
-  say(SAY_NOTICE, "%s: draining", why);
+  say(SAY_INFO, "%s: draining", why);
   d->draining = true;
   d->drain_until_ns = shmq_after_ns(section_number(d->settings, "drain"));
   control_stop(d);

@@ -26,7 +26,8 @@ static uint64_t resolve_flags(const struct dir *dir, bool cached) {
 /* O_NONBLOCK: opening a FIFO or a device must not wait; what was opened is looked at afterwards. */
 int dir_open_path(const struct dir *dir, const char *path, int flags, mode_t mode, bool cached,
                   struct stat *st) {
-  struct open_how how = {.flags = (uint64_t)flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+  if (!(flags & O_PATH)) flags |= O_NOCTTY | O_NONBLOCK;
+  struct open_how how = {.flags = (uint64_t)flags | O_CLOEXEC,
                          .mode = flags & O_CREAT ? mode & 07777 : 0,
                          .resolve = resolve_flags(dir, cached)};
   int fd = sys_openat2(dir->root, *path ? path : ".", &how);
