@@ -17,14 +17,10 @@
 /* ---- settling ---- */
 
 /* Somebody waits for the queue to become empty: tell them when nothing is left to take. */
-static void signal_idle_slow(shmq *q) {
+void shmq__signal_idle_slow(shmq *q) {
   for (uint32_t band = 0; band < q->config->priorities; band++)
     if (ring_span(&q->rings[band]) != 0) return;
   shmq__event_wake(&q->queue->idle, INT_MAX);
-}
-
-void shmq__signal_idle(shmq *q) {
-  if (unlikely(a_load_seq(&q->queue->idle.word) & EVENT_SLEEPERS)) signal_idle_slow(q);
 }
 
 void shmq__settle_done(shmq *q, const struct shmq__held *held) {
@@ -184,13 +180,6 @@ static enum found scan_returned(shmq *q, const struct iovec *limit, struct shmq_
   return FOUND_NONE;
 }
 
-static bool may_have_returned(const shmq *q) {
-  if (a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen)) return true;
-  if (likely(!(q->config->flags & SHMQ__TRACKED))) return false;
-  int64_t due = a_load(&q->queue->next_due_ns);
-  return due > 0 && shmq__now_ns() >= due;
-}
-
 void shmq__sweep_dead_letters(shmq *q) {
   struct shmq__held held;
   if (q->config->max_attempts == 0 || !q->segment->me) return;
@@ -249,7 +238,7 @@ int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__
   uint64_t words[SHMQ_BATCH_MAX], first;
   uint32_t me = q->segment->me;
   for (;;) {
-    if (unlikely(may_have_returned(q))) {
+    if (unlikely(shmq__may_have_returned(q))) {
       enum found found = scan_returned(q, limits, out);
       if (found == FOUND_MESSAGE) return 1;
       if (found == FOUND_TOO_LONG) return -EMSGSIZE;

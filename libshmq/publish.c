@@ -7,12 +7,6 @@
 #include "os/process.h"
 #include "queue.h"
 
-bool shmq__shut_after_claim(shmq *q) {
-  atomic_signal_fence(memory_order_seq_cst);
-  if (likely(q->segment->asymmetric)) return a_load_seq(&q->queue->shut);
-  return a_add(&q->queue->shut, 0u);
-}
-
 static void stamp_reservation(const shmq *q, const struct shmq__held *held,
                               const struct shmq__post *post) {
   struct shmq__stamp stamp = {.cause = {.pid = -1, .status = -1}};
@@ -73,12 +67,11 @@ uint64_t shmq__ready_word(const struct shmq__held *held, size_t size) {
 }
 
 void shmq__publish(shmq *q, const struct shmq__held *held, size_t size) {
-  struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
   /* If we die before this store, recovery makes a tombstone; after it, the message is delivered. */
   CRASHPOINT("publish.before");
   word_release(q, cell_word(held->ring, held->position), shmq__ready_word(held, size)); /* P1 */
   CRASHPOINT("publish.after");
-  a_store_relaxed(&slot->puts, a_load_relaxed(&slot->puts) + 1);
+  count(&slot_of(q->segment, q->segment->me)->puts, 1);
   event_signal(&q->queue->not_empty, 1);
 }
 

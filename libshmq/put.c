@@ -31,10 +31,54 @@ static int put(shmq *q, const void *data, size_t size, const struct shmq__post *
   return 0;
 }
 
+static void give_up_run(shmq *q, uint64_t first, int n) {
+  for (int i = 0; i < n; i++) {
+    struct shmq__held held = {
+        .ring = q->rings, .position = position_add(first, (uint64_t)i), .block = -1};
+    shmq__give_up(q, &held);
+  }
+}
+
+/* The fast path: claim as many positions as there are, up to n, for messages that fit a cell of a plain queue,
+ * and publish them. Returns how many, -EAGAIN or -EPIPE. */
+static inline int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
+  struct shmq_segment *s = q->segment;
+  const shmq__ring_view *r = q->rings;
+  uint64_t first;
+  if (unlikely(a_load(&q->queue->shut))) return -EPIPE;
+  int got = ring_claim(r, s->me, n, &first);
+  if (unlikely(got < 0)) return got;
+  if (unlikely(shmq__shut_after_claim(q))) {
+    give_up_run(q, first, got);
+    return -EPIPE;
+  }
+  for (int i = 0; i < got; i++) {
+    uint64_t p = position_add(first, (uint64_t)i);
+    uint32_t size = (uint32_t)iov[i].iov_len;
+    copy_bytes(cell_payload(r, p), iov[i].iov_base, size);
+    uint64_t ready = cell_make(turn_of(r, p), size, 0, 0, false, CELL_READY);
+    /* If we die before this store, recovery makes a tombstone; after it, the message is delivered. */
+    CRASHPOINT("publish.before");
+    if (i + 1 < got)
+      a_store(cell_word(r, p), ready); /* P1 */
+    else
+      word_release(q, cell_word(r, p), ready); /* the last orders the run before the look at sleepers */
+    CRASHPOINT("publish.after");
+  }
+  count(&slot_of(s, s->me)->puts, (uint64_t)got);
+  event_signal(&q->queue->not_empty, got);
+  return got;
+}
+
 int shmq_put(shmq *q, const void *data, size_t size, int64_t deadline_ns) {
   if (unlikely(!q || (!data && size > 0))) return -EINVAL;
   int rc = enter(q, true);
-  return unlikely(rc < 0) ? rc : put(q, data, size, NULL, deadline_ns);
+  if (unlikely(rc < 0)) return rc;
+  if (likely(size <= q->plain_bytes)) {
+    struct iovec one = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    if (likely(put_run(q, &one, 1) == 1)) return 0;
+  }
+  return put(q, data, size, NULL, deadline_ns);
 }
 
 int shmq_put_with(shmq *q, const void *data, size_t size, const shmq_put_options *options,
@@ -46,43 +90,10 @@ int shmq_put_with(shmq *q, const void *data, size_t size, const shmq_put_options
   return rc < 0 ? rc : put(q, data, size, &post, deadline_ns);
 }
 
-static void give_up_plain(shmq *q, uint64_t position) {
-  struct shmq__held held = {.ring = q->rings, .position = position, .block = -1};
-  shmq__give_up(q, &held);
-}
-
-/* Claim as many positions as there are, up to n, for messages that fit a cell, and publish them. */
-static int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
-  struct shmq_segment *s = q->segment;
-  const shmq__ring_view *r = q->rings;
-  struct shmq__slot *slot = slot_of(s, s->me);
-  uint64_t first;
-  int got = ring_claim(r, s->me, n < r->capacity ? n : r->capacity, &first);
-  if (got < 0) return got;
-  if (unlikely(shmq__shut_after_claim(q))) {
-    for (int i = 0; i < got; i++) give_up_plain(q, position_add(first, (uint64_t)i));
-    return -EPIPE;
-  }
-  for (int i = 0; i < got; i++) {
-    uint64_t p = position_add(first, (uint64_t)i);
-    if (iov[i].iov_len > 0) memcpy(cell_payload(r, p), iov[i].iov_base, iov[i].iov_len);
-    uint64_t ready =
-        cell_make(turn_of(r, p), (uint32_t)iov[i].iov_len, 0, 0, false, CELL_READY);
-    if (i + 1 < got)
-      a_store(cell_word(r, p), ready);
-    else
-      word_release(q, cell_word(r, p), ready); /* the last one orders the run before the wake-up */
-  }
-  a_store_relaxed(&slot->puts, a_load_relaxed(&slot->puts) + (uint64_t)got);
-  event_signal(&q->queue->not_empty, got);
-  return got;
-}
-
-/* The messages from iov[0] on that can go as one run: plain ones that fit a cell. */
+/* The messages from iov[0] on that can go as one run. */
 static uint32_t run_length(const shmq *q, const struct iovec *iov, int n) {
-  uint32_t run = 0;
-  if (q->config->flags & SHMQ__TRACKED || a_load(&q->queue->shut)) return 0;
-  while (run < SHMQ_BATCH_MAX && (int)run < n && iov[run].iov_len <= q->rings->payload_bytes) run++;
+  uint32_t run = 0, most = q->config->capacity < SHMQ_BATCH_MAX ? q->config->capacity : SHMQ_BATCH_MAX;
+  while (run < most && (int)run < n && iov[run].iov_len <= q->plain_bytes) run++;
   return run;
 }
 
@@ -91,7 +102,7 @@ int shmq_put_batch(shmq *q, const struct iovec *iov, int n, int64_t deadline_ns)
   int rc = enter(q, true), done = 0;
   while (rc >= 0 && done < n) {
     uint32_t run = run_length(q, &iov[done], n - done);
-    rc = run > 1 ? put_run(q, &iov[done], run) : -EAGAIN;
+    rc = run > 0 ? put_run(q, &iov[done], run) : -EAGAIN;
     if (rc > 0) {
       done += rc;
       continue;

@@ -16,6 +16,7 @@ struct shmq {
   const struct shmq__queue_config *config; /* private copy */
   struct shmq__queue *queue;               /* shared */
   const shmq__ring_view *rings;            /* config->priorities bands, lowest first */
+  uint32_t plain_bytes; /* longest message of the fast path; 0: bands or stamps are in use */
   uint32_t number;                         /* of the queue in the segment */
   unsigned flags;                          /* SHMQ_SPIN, SHMQ_NOSPIN */
   uint32_t held;                           /* leases and reservations not settled */
@@ -96,7 +97,17 @@ void shmq__settle_done(shmq *q, const struct shmq__held *held);
 void shmq__settle_returned(shmq *q, const struct shmq__held *held, uint32_t attempts,
                            int64_t not_before_ns, const shmq_cause *cause);
 /* Wake whoever drains or joins, if this left nothing to take. */
-void shmq__signal_idle(shmq *q);
+void shmq__signal_idle_slow(shmq *q);
+static inline void shmq__signal_idle(shmq *q) {
+  if (unlikely(a_load_seq(&q->queue->idle.word) & EVENT_SLEEPERS)) shmq__signal_idle_slow(q);
+}
+/* Could a message wait behind head: returned, or delayed until now? */
+static inline bool shmq__may_have_returned(const shmq *q) {
+  if (unlikely(a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen))) return true;
+  if (likely(q->plain_bytes)) return false;
+  int64_t due = a_load(&q->queue->next_due_ns);
+  return due > 0 && shmq_now_ns() >= due;
+}
 /* Move messages that are past their limit to the dead letter queue; retry those it had no room for. */
 void shmq__sweep_dead_letters(shmq *q);
 
@@ -129,7 +140,11 @@ int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, stru
                        int64_t deadline_ns);
 /* After a claim: did a shutdown come first? Together with finished() in deliver.c this is Dekker's
  * handshake: claim then look at shut, against set shut then look at tail. */
-bool shmq__shut_after_claim(shmq *q);
+static inline bool shmq__shut_after_claim(shmq *q) {
+  atomic_signal_fence(memory_order_seq_cst);
+  if (likely(q->segment->asymmetric)) return a_load_seq(&q->queue->shut);
+  return a_add(&q->queue->shut, 0u);
+}
 /* The READY word of a reservation. */
 uint64_t shmq__ready_word(const struct shmq__held *held, size_t size);
 void shmq__publish(shmq *q, const struct shmq__held *held, size_t size);
@@ -138,6 +153,24 @@ void shmq__give_up(shmq *q, const struct shmq__held *held);
 /* Move a held message to `to` as one step, its block along with it; cause, when not NULL, goes into its stamp.
  * -EAGAIN no room, -EPIPE, -EMSGSIZE; the message is still held then. */
 int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause);
+
+/* Small copies without a call: the two halves overlap. */
+static inline void copy_bytes(void *to, const void *from, size_t n) {
+  if (n - 8 <= 8) {
+    uint64_t first, last;
+    memcpy(&first, from, 8);
+    memcpy(&last, (const char *)from + n - 8, 8);
+    memcpy(to, &first, 8);
+    memcpy((char *)to + n - 8, &last, 8);
+  } else if (n > 0) {
+    memcpy(to, from, n);
+  }
+}
+
+/* A participant's own counter: only its owner writes it. */
+static inline void count(_Atomic uint64_t *counter, uint64_t n) {
+  a_store_relaxed(counter, a_load_relaxed(counter) + n);
+}
 
 /* Publish or free with the order that the wake protocol needs (wake.h, E3 before E4). */
 static inline void word_release(const shmq *q, _Atomic uint64_t *word, uint64_t value) {

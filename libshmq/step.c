@@ -20,10 +20,10 @@ static struct shmq__txn_item release_item(const struct shmq__held *held) {
 static void signal_step(shmq *q, bool published) {
   struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
   if (published) {
-    a_store_relaxed(&slot->puts, a_load_relaxed(&slot->puts) + 1);
+    count(&slot->puts, 1);
     event_signal(&q->queue->not_empty, 1);
   } else {
-    a_store_relaxed(&slot->gets, a_load_relaxed(&slot->gets) + 1);
+    count(&slot->gets, 1);
     event_signal(&q->queue->not_full, 1);
     shmq__signal_idle(q);
   }
