@@ -45,6 +45,7 @@ struct shmq_future {
   shmq_result result;
   shmq_message held; /* the answer's message while it is read in place; data NULL: none */
   struct shmq_future *held_next, *held_prev; /* by age */
+  void *moved; /* its payload when it had to make way before anybody looked */
   struct part *parts, **parts_end, *current;
   struct step *steps, **steps_end;
   struct shmq_future *ready_next;
@@ -90,6 +91,8 @@ int shmq__take_answer(shmq_client *client, int64_t deadline_ns);
 /* Settle it from this side. */
 void shmq__settle_locally(shmq_future *future, int status, uint8_t executed);
 void shmq__make_ready(shmq_future *future);
+/* Copy a held answer out of the reply queue. -EBUSY: somebody has looked at it where it lies. */
+int shmq__move_out(shmq_future *future);
 void shmq__tidy_cancels(shmq_client *client);
 static inline bool shmq__has_news(const shmq_future *f) {
   return f->state == FUTURE_SETTLED || f->parts;

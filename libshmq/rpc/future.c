@@ -66,11 +66,17 @@ static int wait_for_credit(shmq_client *c, int64_t deadline_ns) {
   return 0;
 }
 
-/* An answer that is still read in place stands in the ring; the next ones must not reach it. */
-static bool held_too_long(const shmq_client *c) {
+/* An answer that is still held in place stands in the ring; the next ones must not reach it. */
+static bool in_the_way(const shmq_client *c) {
   if (!c->oldest_held) return false;
   uint64_t behind = (c->last_position - c->oldest_held->held.position) & ((UINT64_C(1) << 48) - 1);
   return behind + c->outstanding >= (uint64_t)2 * c->credits;
+}
+
+static int make_way(shmq_client *c) {
+  int rc = 0;
+  while (!rc && in_the_way(c)) rc = shmq__move_out(c->oldest_held);
+  return rc;
 }
 
 static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future *f) {
@@ -95,7 +101,8 @@ static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns
 int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future **future) {
   int rc = wait_for_credit(c, deadline_ns);
   if (rc) return rc;
-  if (held_too_long(c)) return -EBUSY;
+  rc = make_way(c);
+  if (rc) return rc;
   shmq_future *f = shmq__future_new(c);
   if (!f) return -ENOMEM;
   f->deadline_ns = deadline_ns == SHMQ_NOWAIT ? SHMQ_FOREVER : deadline_ns;

@@ -81,6 +81,16 @@ static void let_go(shmq_future *f) {
   *(f->held_next ? &f->held_next->held_prev : &c->newest_held) = f->held_prev;
 }
 
+int shmq__move_out(shmq_future *f) {
+  if (f->observed) return -EBUSY;
+  f->moved = malloc(f->result.size + 1);
+  if (!f->moved) return -ENOMEM;
+  memcpy(f->moved, f->result.data, f->result.size);
+  f->result.data = f->moved;
+  let_go(f);
+  return 0;
+}
+
 /* ---- the end of a future ---- */
 
 static void free_parts(shmq_future *f) {
@@ -105,6 +115,8 @@ static void leave_ready(shmq_future *f) {
 
 void shmq__future_reset(shmq_future *f) {
   let_go(f);
+  free(f->moved);
+  f->moved = NULL;
   free_parts(f);
   leave_ready(f);
   for (struct step *s = f->steps, *next; s; s = next) {

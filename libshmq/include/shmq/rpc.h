@@ -168,8 +168,8 @@ typedef struct shmq_result {
 /* Ask and go on.
  * Shape: *future is the caller's to free. Deadline: of the request's whole life; it travels with it.
  *   SHMQ_NOWAIT: do not wait for room in the queue; the request itself then never expires.
- * Errors: -EAGAIN, -ETIMEDOUT no credit, room or block; -EMSGSIZE; -EPIPE shut down; -EBUSY an old answer is still
- *   held in place and would stop the reply queue: free it; -EOWNERDEAD the daemon has gone. */
+ * Errors: -EAGAIN, -ETIMEDOUT no credit, room or block; -EMSGSIZE; -EPIPE shut down; -EBUSY an answer that
+ *   was awaited long ago is still read in place and would stop the reply queue: free it. */
 SHMQ_API int shmq_request(shmq_client *client, const shmq_ask *ask, int64_t deadline_ns,
                           shmq_future **future);
 
