@@ -37,19 +37,24 @@ static void release(struct shmq_segment *s, const shmq__ring_view *r, uint64_t p
     (void)shmq__block_free(s, (uint32_t)(block - 1), owner, r->id, p);
 }
 
+static void apply_entry(struct shmq_segment *s, uint32_t i, uint32_t k, unsigned what) {
+  struct shmq__slot *slot = slot_of(s, i);
+  uint64_t where = a_load(&slot->redo[k].where), word = a_load(&slot->redo[k].word);
+  uint32_t ring = (uint32_t)(where >> 1) & 0xfffu;
+  if ((where & 1) != what || ring >= s->geometry.rings) return;
+  if (what == REDO_PUBLISH)
+    publish(s, &s->rings[ring], where >> 16, word, i);
+  else
+    release(s, &s->rings[ring], where >> 16, word, i);
+}
+
+/* Publications first: whoever sees an input gone sees the outputs there. */
 static void apply(struct shmq_segment *s, uint32_t i) {
   struct shmq__slot *slot = slot_of(s, i);
   uint32_t n = a_load(&slot->redo_count);
   if (n > SHMQ_COMMIT_MAX) n = SHMQ_COMMIT_MAX;
-  for (uint32_t k = 0; k < n; k++) {
-    uint64_t where = a_load(&slot->redo[k].where), word = a_load(&slot->redo[k].word);
-    uint32_t ring = (uint32_t)(where >> 1) & 0xfffu;
-    if (ring >= s->geometry.rings) continue;
-    if (where & REDO_PUBLISH)
-      publish(s, &s->rings[ring], where >> 16, word, i);
-    else
-      release(s, &s->rings[ring], where >> 16, word, i);
-  }
+  for (uint32_t k = 0; k < n; k++) apply_entry(s, i, k, REDO_PUBLISH);
+  for (uint32_t k = 0; k < n; k++) apply_entry(s, i, k, REDO_FREE);
   a_store(&slot->redo_state, (uint32_t)REDO_NONE);
 }
 

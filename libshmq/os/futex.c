@@ -55,7 +55,13 @@ int shmq__futex_waitv(const struct shmq__futex_item *items, unsigned n, int64_t 
 }
 
 bool shmq__barrier_register(void) {
-  return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+  /* Once a process: with several threads it waits for a grace period of the kernel's. Forked children
+   * inherit it. */
+  static _Atomic bool registered;
+  if (atomic_load_explicit(&registered, memory_order_relaxed)) return true;
+  bool ok = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+  atomic_store_explicit(&registered, ok, memory_order_relaxed);
+  return ok;
 }
 
 bool shmq__barrier_others(void) {
