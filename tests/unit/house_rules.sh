@@ -19,7 +19,12 @@ sources() { # sources FOLDER...: the C and C++ files below those that exist
   done
 }
 
-includes() { sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]([^>"]+)[>"].*/\1/p' "$1"; }
+declare -A included # file: the headers it includes
+while IFS=: read -r file line; do
+  [[ $line =~ [\<\"]([^\>\"]+) ]] && included[$file]+=" ${BASH_REMATCH[1]}"
+done < <(sources libshmq daemon tools services bench examples python |
+  xargs -r grep -HE '^[[:space:]]*#[[:space:]]*include' )
+includes() { echo "${included[$1]:-}"; }
 
 code() { # the file without comments and string literals' contents
   gcc -fpreprocessed -dD -E -P -w -x c "$1" 2>/dev/null | sed -E 's/"([^"\\]|\\.)*"/""/g'
@@ -76,16 +81,14 @@ done
 
 # The library is silent and leaves the process alone; orders stand on words, not in fences.
 calls='(v?f?printf|puts|fputs|putchar|perror|syslog|vsyslog|warnx?|errx?|exit|_exit|_Exit|quick_exit|abort|signal|sigaction|raise|system|popen)'
-for file in $(sources libshmq); do
-  found=$(code "$file" | grep -oE "(^|[^A-Za-z0-9_>.])${calls}[[:space:]]*\(" | tr -d '\n')
-  [ -z "$found" ] || breach "$file" "the library prints, exits or takes signals: $found"
-  ! code "$file" | grep -qE 'atomic_thread_fence|__sync_synchronize' ||
-    breach "$file" "stand-alone fence"
-done
 # System calls are made in os. One helper thread, for shmq_event_fd on old kernels, is the only exception to
 # "starts no threads"; it lives there too.
 for file in $(sources libshmq); do
-  if code "$file" | grep -qE '(pthread_create|thrd_create)[[:space:]]*\(' && [[ $file != libshmq/os/* ]]; then
+  text=$(code "$file")
+  found=$(grep -oE "(^|[^A-Za-z0-9_>.])${calls}[[:space:]]*\(" <<<"$text" | tr -d '\n')
+  [ -z "$found" ] || breach "$file" "the library prints, exits or takes signals: $found"
+  ! grep -qE 'atomic_thread_fence|__sync_synchronize' <<<"$text" || breach "$file" "stand-alone fence"
+  if grep -qE '(pthread_create|thrd_create)[[:space:]]*\(' <<<"$text" && [[ $file != libshmq/os/* ]]; then
     breach "$file" "starts a thread outside os"
   fi
   case $file in libshmq/os/* | libshmq/pin/* | libshmq/include/*) continue ;; esac
