@@ -7,7 +7,7 @@
  *   1. write foo.c, which defines `const struct command foo_command` with its flags beside it;
  *   2. add foo to COMMANDS below, where it shall stand in help and manual;
  *   3. add foo.c to CMakeLists.txt.
- * / */
+ */
 #ifndef TOOLS_COMMAND_H
 #define TOOLS_COMMAND_H
 

@@ -2,7 +2,8 @@
  *
  * shmq doctor: what is wrong with a segment, who is to blame and what to do. Looking changes
  * nothing and works when everybody is stopped; --repair does what any participant would do sooner
- * or later. / */
+ * or later.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>

@@ -2,7 +2,8 @@
  *
  * shmq evict: end a participant that does not go on, and give back what it holds. Nobody alive is
  * ever robbed: the process is killed first, through a pidfd, so that it is that process and no
- * successor. / */
+ * successor.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -160,7 +161,7 @@ static int run(int count, char **arguments) {
   if (fault != NULL) {
     return usage("participant '%s' %s", arguments[1], fault);
   }
-  shmq_participant_info who;
+  shmq_participant_info who = {.index = 0};
   status = look_up(address.segment, (uint32_t)index, &who);
   if (status == STATUS_OK) {
     status = end(&who, address.segment);

@@ -2,7 +2,8 @@
  *
  * shmq forward: move messages between queues of one segment; shmq requeue: dead letters back to
  * the queue they came from. Each message moves as one step: it is never in both queues and never
- * in none. / */
+ * in none.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -121,20 +122,51 @@ static int move_between(const char *from, const char *to, bool tell) {
   return status;
 }
 
+/* Which queue of its segment a name means; complains. Returns a status. */
+static int number_of(const char *name, uint32_t *number) {
+  shmq_view *view = NULL;
+  int status = view_at(name, &view, number);
+  if (status == STATUS_OK) {
+    shmq_view_close(view);
+  }
+  return status;
+}
+
+/* TO may stand without its segment, which is FROM's. */
+static int check_ends(const char *from, const char *to) {
+  struct address source;
+  struct address target;
+  int status = check_name(from, true, &source);
+  if (status == STATUS_OK) {
+    status = check_name(to, true, &target);
+  }
+  if (status == STATUS_OK && strcmp(source.segment, target.segment) != 0) {
+    status = usage("%s and %s are in different segments", from, to);
+  }
+  uint32_t first = 0;
+  uint32_t second = 0;
+  if (status == STATUS_OK) {
+    status = number_of(from, &first);
+  }
+  if (status == STATUS_OK) {
+    status = number_of(to, &second);
+  }
+  return status == STATUS_OK && first == second ? usage("%s and %s are one queue", from, to)
+                                                : status;
+}
+
 static int run_forward(int count, char **arguments) {
   (void)count;
-  struct address from;
-  int status = check_name(arguments[0], true, &from);
+  char to[2 * SHMQ_NAME_MAX];
   const char *slash = strchr(arguments[1], '/');
-  if (status == STATUS_OK && slash != NULL) {
-    struct address to;
-    status = check_name(arguments[1], true, &to);
-    if (status == STATUS_OK && strcmp(from.segment, to.segment) != 0) {
-      status = usage("%s and %s are in different segments", arguments[0], arguments[1]);
-    }
+  int size = slash != NULL ? snprintf(to, sizeof to, "%s", arguments[1])
+                           : snprintf(to, sizeof to, "%.*s/%s", (int)strcspn(arguments[0], "/"),
+                                      arguments[0], arguments[1]);
+  if (size >= (int)sizeof to) {
+    return usage("the names are too long");
   }
-  const char *queue = slash != NULL ? slash + 1 : arguments[1];
-  return status != STATUS_OK ? status : move_between(arguments[0], queue, false);
+  int status = check_ends(arguments[0], to);
+  return status == STATUS_OK ? move_between(arguments[0], strchr(to, '/') + 1, false) : status;
 }
 
 /* ---- requeue ---- */
@@ -161,8 +193,8 @@ static int run_requeue(int count, char **arguments) {
   }
   struct address address;
   parse_address(arguments[0], &address);
-  shmq_queue_info source;
-  shmq_queue_info letters;
+  shmq_queue_info source = {.name = ""};
+  shmq_queue_info letters = {.name = ""};
   int rc = find_source(view, address.queue != NULL, &dead, &source);
   if (rc == 0) {
     rc = shmq_view_queue(view, dead, &letters);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * shmq get: take messages and write them to standard output. A message is acknowledged when it has
- * been written; what could not be written goes back and is delivered again. / */
+ * been written; what could not be written goes back and is delivered again.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -54,10 +55,12 @@ static int wholly_within(const size_t *sizes, int count, size_t written) {
 static int write_plain(const shmq_message *messages, int count, int *error) {
   struct iovec iov[2 * SHMQ_BATCH_MAX];
   size_t sizes[SHMQ_BATCH_MAX];
+  const struct iovec delimiter = {(void *)(uintptr_t)options.delimiter.data,
+                                  options.delimiter.size};
+  struct iovec *at = iov;
   for (int i = 0; i < count; i++) {
-    iov[2 * i] = (struct iovec){messages[i].data, messages[i].size};
-    iov[2 * i + 1] =
-        (struct iovec){(void *)(uintptr_t)options.delimiter.data, options.delimiter.size};
+    *at++ = (struct iovec){messages[i].data, messages[i].size};
+    *at++ = delimiter;
     sizes[i] = messages[i].size + options.delimiter.size;
   }
   size_t written = output_write(iov, 2 * count, error);

@@ -2,7 +2,7 @@
  *
  * shmq help: the list of commands, one command's help, the manual page and the shell completion,
  * all printed from the table. The build runs the last two, so they cannot drift from the program.
- * / */
+ */
 #include <stdio.h>
 #include <string.h>
 

@@ -2,7 +2,8 @@
  *
  * shmq tail: print messages as they are put, without taking them. It looks at the queue again and
  * again; a message that is put and taken between two looks is missed, and the count of those is
- * told at the end. / */
+ * told at the end.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -54,7 +55,7 @@ static bool is_before(uint64_t position, uint64_t other) {
 
 /* The cursor counts the cells that the walk has passed, band by band. */
 static uint32_t band_at(const struct tail *t, uint64_t cursor) {
-  uint64_t band = (cursor - 1) / t->capacity;
+  uint64_t band = t->capacity > 0 ? (cursor - 1) / t->capacity : 0;
   return band < t->bands ? (uint32_t)band : t->bands - 1;
 }
 
@@ -179,7 +180,7 @@ static int tail_queue(struct tail *t, const shmq_queue_info *queue) {
 }
 
 static int prepare(struct tail *t, shmq_queue_info *queue) {
-  shmq_segment_info segment;
+  shmq_segment_info segment = {.bytes = 0};
   int rc = shmq_view_segment(t->view, &segment);
   if (rc == 0) {
     rc = shmq_view_queue(t->view, t->queue, queue);
@@ -200,7 +201,7 @@ static int prepare(struct tail *t, shmq_queue_info *queue) {
 static int run(int count, char **arguments) {
   (void)count;
   struct tail tail = {.name = arguments[0]};
-  shmq_queue_info queue;
+  shmq_queue_info queue = {.name = ""};
   int status = view_at(arguments[0], &tail.view, &tail.queue);
   if (status != STATUS_OK) {
     return status;

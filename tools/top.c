@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * shmq top: what all queues do, refreshed. On a terminal the table replaces itself; otherwise
- * tables, or JSON lines, follow one another. / */
+ * tables, or JSON lines, follow one another.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,7 +202,7 @@ static int run(int count, char **arguments) {
   struct look look = {.only = NULL};
   struct address address;
   if (count == 1) {
-    shmq_view *view;
+    shmq_view *view = NULL;
     uint32_t index;
     int status = check_name(arguments[0], false, &address);
     if (status == STATUS_OK) {

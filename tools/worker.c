@@ -20,6 +20,8 @@ enum { CANNOT_START = 126 << 8 }; /* as a shell's exit status, in waitpid's form
 
 struct work {
   const struct worker *worker;
+  unsigned number;
+  struct crew_tally *tally;
   shmq *queue;
   shmq *dead; /* NULL: none */
 };
@@ -46,7 +48,7 @@ static int give_back(struct work *w, shmq_message *message, const shmq_cause *ca
   uint32_t attempts = message->attempts;
   int rc = shmq_nack_with(w->queue, message, w->worker->retry_delay_ns, cause);
   if (rc == 0 && w->worker->queue_attempts > 0 && attempts >= w->worker->queue_attempts) {
-    atomic_fetch_add(&w->worker->tally->dead, 1); /* the queue sends it to its dead letters */
+    atomic_fetch_add(&w->tally->dead, 1); /* the queue sends it to its dead letters */
   } else if (rc == 0) {
     pause_before_retry(w->worker, attempts);
   }
@@ -57,7 +59,7 @@ static int give_back(struct work *w, shmq_message *message, const shmq_cause *ca
 static int bury(struct work *w, shmq_message *message, const shmq_cause *cause) {
   int rc = shmq_forward(w->queue, message, w->dead, SHMQ_NOWAIT);
   if (rc == 0) {
-    atomic_fetch_add(&w->worker->tally->dead, 1);
+    atomic_fetch_add(&w->tally->dead, 1);
   }
   return rc == -EAGAIN ? give_back(w, message, cause) : rc;
 }
@@ -69,7 +71,7 @@ static int failed(struct work *w, shmq_message *message, pid_t pid, int status) 
                       .attempts = message->attempts,
                       .when_ns = wall_clock_ns()};
   uint64_t most = w->worker->max_attempts;
-  atomic_fetch_add(&w->worker->tally->failed, 1);
+  atomic_fetch_add(&w->tally->failed, 1);
   return most > 0 && message->attempts >= most ? bury(w, message, &cause)
                                                : give_back(w, message, &cause);
 }
@@ -77,7 +79,7 @@ static int failed(struct work *w, shmq_message *message, pid_t pid, int status) 
 /* ---- one message ---- */
 
 static int work_on(struct work *w, shmq_message *message) {
-  struct command_run run = {.argv = w->worker->command, .running = &w->worker->tally->running};
+  struct command_run run = {.argv = w->worker->command, .running = &w->tally->running};
   pid_t pid = -1;
   int status = CANNOT_START;
   int rc = command_run_message(&run, message->data, message->size, &pid, &status);
@@ -91,7 +93,7 @@ static int work_on(struct work *w, shmq_message *message) {
   if (rc == 0 && status == 0) {
     rc = shmq_ack(w->queue, message);
     if (rc == 0) {
-      atomic_fetch_add(&w->worker->tally->done, 1);
+      atomic_fetch_add(&w->tally->done, 1);
     }
     return rc;
   }
@@ -138,11 +140,12 @@ static int join(struct work *w) {
   if (rc < 0) {
     return fail(worker->queue, rc);
   }
-  return worker->places != NULL ? place_self(worker->places, worker->number, segment) : STATUS_OK;
+  return worker->places != NULL ? place_self(worker->places, w->number, segment) : STATUS_OK;
 }
 
-int worker_run(const struct worker *worker) {
-  struct work w = {.worker = worker};
+int worker_run(const void *context, unsigned number, struct crew_tally *tally) {
+  const struct worker *worker = context;
+  struct work w = {.worker = worker, .number = number, .tally = tally};
   int rc = shmq_open(&w.queue, worker->queue, SHMQ_NOSPIN);
   if (rc < 0) {
     return fail(worker->queue, rc);

@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One worker of `shmq work`: a process that leases messages from a queue one at a time and runs a
- * command on each. / */
+ * command on each.
+ */
 #ifndef TOOLS_WORKER_H
 #define TOOLS_WORKER_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
-/* What one worker has done. In memory shared with the parent: written by the worker, read by the
- * parent; it outlives the worker. */
-struct worker_tally {
-  _Atomic uint64_t done;   /* acknowledged */
-  _Atomic uint64_t failed; /* attempts that failed */
-  _Atomic uint64_t dead;   /* messages given up after too many of them */
-  _Atomic pid_t running;   /* the command that runs now, 0: none */
-};
+#include "crew.h"
 
 struct worker {
   const char *queue;
@@ -28,11 +20,10 @@ struct worker {
   int64_t retry_delay_ns;
   bool until_empty;
   const char *places; /* where to run, NULL: anywhere */
-  unsigned number;    /* from 0: which of the places */
-  struct worker_tally *tally;
 };
 
-/* Work until the queue is empty (if asked) or shut down, or a signal comes. Returns a status. */
-int worker_run(const struct worker *worker);
+/* Work until the queue is empty (if asked) or shut down, or a signal comes. `context` is a struct
+ * worker. Returns a status. */
+int worker_run(const void *context, unsigned number, struct crew_tally *tally);
 
 #endif

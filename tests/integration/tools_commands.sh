@@ -147,6 +147,7 @@ expect 0 "$shmq" get "$q-two/c" -e
 prints 3
 expect 2 "$shmq" forward "$q-two" "$q/main" -e
 expect 3 "$shmq" forward "$q-two" nowhere -e
+expect 2 "$shmq" forward "$q-two" main -e
 
 # ---- delivery: attempts, dead letters, priorities, times, policies ----
 expect 0 "$shmq" create "$q-mail" --max-attempts 2 --timed --priorities 3 --capacity 8

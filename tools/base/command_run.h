@@ -4,7 +4,8 @@
  * contains {}, it takes that place and standard input is /dev/null. The command runs in a process
  * group of its own, so that a ^C on the terminal lets it finish, and is killed when the process
  * that runs it dies: the message is then delivered again, and should not be worked on twice at a
- * time. / */
+ * time.
+ */
 #ifndef TOOLS_BASE_COMMAND_RUN_H
 #define TOOLS_BASE_COMMAND_RUN_H
 

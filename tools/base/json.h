@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Writing JSON (RFC 8259). A key is NULL inside an array. Payloads that are not UTF-8 are written
- * in base64 under KEY_base64, so that every output can be parsed and no byte is lost. / */
+ * in base64 under KEY_base64, so that every output can be parsed and no byte is lost.
+ */
 #ifndef TOOLS_BASE_JSON_H
 #define TOOLS_BASE_JSON_H
 

@@ -92,18 +92,19 @@ static long double unit_ns(const char *unit) {
 /* A decimal number without sign or exponent, so that nothing depends on the locale. */
 static const char *decimal(const char *text, long double *value) {
   long double sum = 0;
-  long double scale = 0;
+  long double scale = 1;
   size_t count = 0;
-  for (; (*text >= '0' && *text <= '9') || (*text == '.' && scale == 0); text++) {
+  bool fraction = false;
+  for (; (*text >= '0' && *text <= '9') || (*text == '.' && !fraction); text++) {
     if (*text == '.') {
-      scale = 1;
+      fraction = true;
       continue;
     }
     count++;
     sum = sum * 10 + (*text - '0');
-    scale *= 10;
+    scale *= fraction ? 10 : 1;
   }
-  *value = scale > 0 ? sum / scale : sum;
+  *value = sum / scale;
   return count == 0 ? NULL : text;
 }
 
@@ -170,7 +171,7 @@ const char *parse_bytes(const char *text, struct bytes *bytes) {
   }
   size_t size = 0;
   while (*text != '\0') {
-    int byte = *text++;
+    int byte = (unsigned char)*text++;
     if (byte == '\\' && (byte = escaped(&text)) < 0) {
       free(data);
       return "has an escape that is none of \\n \\t \\r \\0 \\\\ \\xHH";

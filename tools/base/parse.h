@@ -2,7 +2,8 @@
  *
  * Texts to values. Each function returns NULL, or what is wrong with the text as the end of a
  * sentence ("is not a whole number"); the value is stored only in the first case. The returned
- * text is good until the next call. / */
+ * text is good until the next call.
+ */
 #ifndef TOOLS_BASE_PARSE_H
 #define TOOLS_BASE_PARSE_H
 

@@ -31,7 +31,7 @@ static int make_room(struct records *r) {
   if (r->size - r->end >= CHUNK) {
     return 0;
   }
-  size_t size = r->size == 0 ? 2 * CHUNK : 2 * r->size;
+  size_t size = 2 * (r->size == 0 ? (size_t)CHUNK : r->size);
   char *buffer = realloc(r->buffer, size);
   if (buffer == NULL) {
     return -ENOMEM;

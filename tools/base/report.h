@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the program says when something is wrong, and the status it exits with. Every complaint is
- * one line on stderr: `shmq: COMMAND: WHAT: why; what to do`. / */
+ * one line on stderr: `shmq: COMMAND: WHAT: why; what to do`.
+ */
 #ifndef TOOLS_BASE_REPORT_H
 #define TOOLS_BASE_REPORT_H
 

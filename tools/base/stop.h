@@ -9,7 +9,7 @@
  *   do {
  *     rc = shmq_lease(queue, &message, stop_slice(deadline));
  *   } while (stop_try_again(rc, deadline));
- * / */
+ */
 #ifndef TOOLS_BASE_STOP_H
 #define TOOLS_BASE_STOP_H
 
