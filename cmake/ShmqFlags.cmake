@@ -11,6 +11,8 @@ if(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND SHMQ_EVERYTHING)
     -Wno-atomic-implicit-seq-cst        # seq_cst is what we mean where no order is written
     -Wno-bad-function-cast
     -Wno-cast-align -Wno-cast-qual      # offsets in a segment become typed pointers
+    -Wno-comma                          # an operation and its scheduling point are one expression
+    -Wno-conditional-uninitialized      # gcc's -Wmaybe-uninitialized and the analyser know more
     -Wno-covered-switch-default -Wno-switch-enum
     -Wno-declaration-after-statement    # C90
     -Wno-disabled-macro-expansion       # glibc's headers
