@@ -16,10 +16,19 @@
 
 /* ---- settling ---- */
 
+/* The oldest position that is not taken, or one behind it that is given up or not written yet, holds a
+ * message. */
+static bool holds_ready(const shmq__ring_view *r) {
+  uint64_t span = ring_span(r), p = index_position(a_load(&r->index->head));
+  for (; span > 0; span--, p = position_add(p, 1))
+    if (cell_kind(a_load(cell_word(r, p))) == CELL_READY) return true;
+  return false;
+}
+
 /* Somebody waits for the queue to become empty: tell them when nothing is left to take. */
 void shmq__signal_idle_slow(shmq *q) {
   for (uint32_t band = 0; band < q->config->priorities; band++)
-    if (ring_span(&q->rings[band]) != 0) return;
+    if (holds_ready(&q->rings[band])) return;
   shmq__event_wake(&q->queue->idle, INT_MAX);
 }
 

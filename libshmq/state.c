@@ -30,26 +30,31 @@ static uint64_t returned_cells(const shmq__ring_view *r) {
   return n;
 }
 
+/* Published and not taken: what is only claimed, or was given up, is no message. */
+static uint64_t ready_cells(const shmq__ring_view *r) {
+  uint64_t n = 0, span = ring_span(r), p = index_position(a_load(&r->index->head));
+  for (; span > 0; span--, p = position_add(p, 1)) {
+    uint64_t w = a_load(cell_word(r, p));
+    n += cell_kind(w) == CELL_READY && cell_turn(w) == turn_of(r, p);
+  }
+  return n;
+}
+
 int64_t shmq_depth(const shmq *q) {
   if (!q) return -EINVAL;
   bool returned = a_load(&q->queue->returned_seq) != 0;
   uint64_t depth = 0;
   for (uint32_t band = 0; band < q->config->priorities; band++) {
-    depth += ring_span(&q->rings[band]);
+    depth += ready_cells(&q->rings[band]);
     if (returned) depth += returned_cells(&q->rings[band]);
   }
   return (int64_t)depth;
 }
 
+/* A message that was taken and not acked keeps its cell's word, so no word means no message. */
 static bool ring_settled(const shmq__ring_view *r) {
-  if (ring_span(r) != 0) return false;
   for (uint64_t at = 0; at < r->capacity; at++)
-    if (cell_kind(a_load(cell_word(r, at))) != CELL_FREE) return false;
-  uint64_t head = index_position(a_load(&r->index->head));
-  for (uint64_t back = 1; back <= r->capacity; back++) {
-    uint64_t p = position_sub(head, back);
-    if (a_load(cell_word(r, p)) == cell_free(turn_of(r, p))) return false; /* claimed */
-  }
+    if (cell_holds_message(a_load(cell_word(r, at)))) return false;
   return true;
 }
 
