@@ -67,7 +67,9 @@ static int read_header(int fd, struct shmq__header *header, uint64_t *bytes) {
 static int check_configs(const struct shmq__queue_config *configs, const shmq__geometry *g) {
   uint32_t rings = 0;
   for (uint32_t i = 0; i < g->queues; i++) {
-    if (configs[i].first_ring != rings || shmq__config_check(&configs[i], g) < 0) return -EBADMSG;
+    if (configs[i].first_ring != rings || shmq__config_check(&configs[i], g) < 0 ||
+        !shmq__dead_letter_fits(configs, i))
+      return -EBADMSG;
     rings += configs[i].priorities;
   }
   return rings == g->rings ? 0 : -EBADMSG;

@@ -145,8 +145,9 @@ static enum found redeliver(struct scan *scan, const shmq__ring_view *r, uint64_
     (void)a_add(&q->queue->redeliveries, 1u);
     return FOUND_MESSAGE;
   }
-  (void)shmq__held_charge(q, out);
-  if (!dispose(q, out, SHMQ_REASON_DIED))
+  if (shmq__held_charge(q, out) < 0)
+    shmq__settle_done(q, out); /* damaged: nothing of it can be kept */
+  else if (!dispose(q, out, SHMQ_REASON_DIED))
     word_release(q, cell_word(r, p), cell_become(leased, CELL_RETURNED, 0, cell_attempts(leased)));
   return FOUND_NONE;
 }
@@ -206,7 +207,7 @@ static bool deliverable(shmq *q, struct shmq__held *held) {
   int64_t not_before = stamp->not_before_ns, expires = stamp->expires_ns;
   if (not_before == 0 && expires == 0) return true;
   int64_t now = shmq__now_ns();
-  (void)shmq__held_charge(q, held);
+  if (shmq__held_charge(q, held) < 0) return true; /* damaged: whoever reads it says so */
   if (expires > 0 && now >= expires) {
     (void)dispose(q, held, SHMQ_REASON_EXPIRED);
     return false;
@@ -243,27 +244,40 @@ static bool finished(shmq *q) {
          a_load(&q->queue->next_due_ns) == 0;
 }
 
-int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out) {
+/* First deliveries. A round that keeps nothing has freed or parked a position at least: past as many as
+ * the queue has, somebody makes them as fast as we do, and waiting is the caller's business. */
+static int take_ready(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out) {
   uint64_t words[SHMQ_BATCH_MAX], first;
-  uint32_t me = q->segment->me;
-  for (;;) {
-    if (unlikely(shmq__may_have_returned(q))) {
-      enum found found = scan_returned(q, limits, out);
-      if (found == FOUND_MESSAGE) return 1;
-      if (found == FOUND_TOO_LONG) return -EMSGSIZE;
-    }
+  uint64_t rounds = (uint64_t)q->config->capacity * q->config->priorities;
+  for (; rounds > 0; rounds--) {
     int n = -EAGAIN;
     const shmq__ring_view *r = NULL;
     for (uint32_t band = q->config->priorities; n == -EAGAIN && band-- > 0;) {
       r = &q->rings[band];
-      n = ring_take(r, me, want < r->capacity ? want : r->capacity, limits, &first, words);
+      n = ring_take(r, q->segment->me, want < r->capacity ? want : r->capacity, limits, &first, words);
     }
-    if (n == -EAGAIN) return finished(q) ? -EPIPE : -EAGAIN;
     if (n < 0) return n;
     int kept = keep_deliverable(q, r, first, n, words, out);
     shmq__signal_idle(q);
     if (likely(kept > 0)) return kept;
   }
+  return -EAGAIN;
+}
+
+int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out) {
+  /* Twice: first deliveries may have parked messages, and when those are due only a scan tells. */
+  for (int pass = 0; pass < 2; pass++) {
+    bool returned = shmq__may_have_returned(q);
+    if (pass > 0 && !returned) break;
+    if (unlikely(returned)) {
+      enum found found = scan_returned(q, limits, out);
+      if (found == FOUND_MESSAGE) return 1;
+      if (found == FOUND_TOO_LONG) return -EMSGSIZE;
+    }
+    int n = take_ready(q, want, limits, out);
+    if (likely(n != -EAGAIN)) return n;
+  }
+  return finished(q) ? -EPIPE : -EAGAIN;
 }
 
 /* ---- payloads ---- */

@@ -154,9 +154,23 @@ static enum shmq_cell_state classify(const shmq__ring_view *r, uint64_t p, uint6
   }
 }
 
-/* What stands at position p, 1 to capacity cells below tail. */
+/* Where the message of a cell with word w lies, and its size. NULL: that makes no sense. */
+static const unsigned char *find_payload(const struct shmq_segment *s, const shmq__ring_view *r,
+                                         uint64_t p, uint64_t w, uint64_t *size) {
+  const unsigned char *payload = cell_payload(r, p);
+  struct shmq__block_ref ref;
+  *size = cell_length(w);
+  if (!cell_in_block(w)) return *size <= r->payload_bytes ? payload : NULL;
+  memcpy(&ref, payload, sizeof ref);
+  *size = ref.length;
+  return ref.index < s->geometry.blocks && ref.length <= s->geometry.block_bytes
+             ? block_memory(s, ref.index)
+             : NULL;
+}
+
+/* What stands at position p, 1 to capacity cells below tail. Up to data_bytes of a message go to data. */
 static void look_at(const struct shmq_segment *s, const shmq__ring_view *r, uint64_t p,
-                    shmq_cell_info *info) {
+                    shmq_cell_info *info, void *data, size_t data_bytes) {
   const struct shmq__queue *q = &s->queues[r->queue];
   uint64_t w = a_load(cell_word(r, p));
   memset(info, 0, sizeof *info);
@@ -176,29 +190,21 @@ static void look_at(const struct shmq_segment *s, const shmq__ring_view *r, uint
                       ? cell_owner(w)
                       : taker_of(r->consumer_records, r->mask, &r->index->head, p,
                                  a_load(&q->consumer));
-  if (!cell_holds_message(w)) return;
-  info->size = ring_message_size(r, p, w);
+  if (!cell_holds_message(w) || info->state == SHMQ_CELL_FREE) return;
+  const unsigned char *payload = find_payload(s, r, p, w, &info->size);
+  if (!payload) {
+    /* Damaged, or taken and written again while we looked. */
+    info->state = a_load(cell_word(r, p)) == w ? SHMQ_CELL_DAMAGED : SHMQ_CELL_FREE;
+    info->size = 0;
+    return;
+  }
+  if (data) memcpy(data, payload, info->size < data_bytes ? info->size : data_bytes);
   if (ring_tracked(r)) {
     const struct shmq__stamp *stamp = cell_stamp(r, p);
     info->not_before_ns = stamp->not_before_ns;
     info->expires_ns = stamp->expires_ns;
     info->cause = stamp->cause;
   }
-}
-
-static void copy_payload(const struct shmq_segment *s, const shmq__ring_view *r,
-                         const shmq_cell_info *info, void *data, size_t room) {
-  const unsigned char *from = cell_payload(r, info->position);
-  size_t n = info->size < room ? info->size : room;
-  if (info->in_block) {
-    struct shmq__block_ref ref;
-    memcpy(&ref, from, sizeof ref);
-    if (ref.index >= s->geometry.blocks || n > s->geometry.block_bytes) return;
-    from = block_memory(s, ref.index);
-  } else if (n > r->payload_bytes) {
-    return;
-  }
-  memcpy(data, from, n);
 }
 
 int shmq_view_next(shmq_view *view, uint32_t index, uint64_t *cursor, shmq_cell_info *info,
@@ -220,10 +226,8 @@ int shmq_view_next(shmq_view *view, uint32_t index, uint64_t *cursor, shmq_cell_
     view->walk.position = position_add(p, 1);
     view->walk.left--;
     (*cursor)++;
-    look_at(s, r, p, info);
-    if (info->state == SHMQ_CELL_FREE) continue;
-    if (data) copy_payload(s, r, info, data, data_bytes);
-    return 1;
+    look_at(s, r, p, info, data, data_bytes);
+    if (info->state != SHMQ_CELL_FREE) return 1;
   }
 }
 

@@ -74,7 +74,7 @@ int shmq_put(shmq *q, const void *data, size_t size, int64_t deadline_ns) {
   if (unlikely(!q || (!data && size > 0))) return -EINVAL;
   int rc = enter(q, true);
   if (unlikely(rc < 0)) return rc;
-  if (likely(size <= q->plain_bytes)) {
+  if (likely(size < q->plain_room)) {
     struct iovec one = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     if (likely(put_run(q, &one, 1) == 1)) return 0;
   }
@@ -93,7 +93,7 @@ int shmq_put_with(shmq *q, const void *data, size_t size, const shmq_put_options
 /* The messages from iov[0] on that can go as one run. */
 static uint32_t run_length(const shmq *q, const struct iovec *iov, int n) {
   uint32_t run = 0, most = q->config->capacity < SHMQ_BATCH_MAX ? q->config->capacity : SHMQ_BATCH_MAX;
-  while (run < most && (int)run < n && iov[run].iov_len <= q->plain_bytes) run++;
+  while (run < most && (int)run < n && iov[run].iov_len < q->plain_room) run++;
   return run;
 }
 

@@ -71,12 +71,9 @@ static int plan_links(struct plan *plan, const shmq_options *o) {
     c->first_ring = plan->geometry.rings;
     plan->geometry.rings += c->priorities;
     if (!o->queues || !o->queues[i].dead_letter) continue;
-    int dead = find_config(plan, o->queues[i].dead_letter);
-    if (dead < 0 || dead == (int)i || plan->configs[dead].flags & SHMQ_SINGLE_PRODUCER ||
-        plan->configs[dead].message_bytes < c->message_bytes)
-      return -EINVAL;
-    c->dead_letter = dead;
-    plan->configs[dead].flags |= SHMQ__TRACKED;
+    c->dead_letter = find_config(plan, o->queues[i].dead_letter);
+    if (c->dead_letter < 0 || !shmq__dead_letter_fits(plan->configs, i)) return -EINVAL;
+    plan->configs[c->dead_letter].flags |= SHMQ__TRACKED;
   }
   return plan->geometry.rings <= SHMQ_RINGS_MAX ? 0 : -EINVAL;
 }

@@ -28,10 +28,10 @@ void shmq__block_take_charge(struct shmq_segment *s, uint32_t index, uint32_t ri
   uint64_t have = a_load(&s->block_words[index]);
   uint64_t want = block_make(s->me, ring, position);
   /* The reference part must be this cell's; anything else was written by a damaged peer, and then
-   * the block is not ours to touch. */
-  while (have != want && block_ring(have) == ring &&
-         block_position(have) == (position & BLOCK_POSITION_MASK))
-    if (a_cas(&s->block_words[index], &have, want)) return;
+   * the block is not ours to touch. Once is enough: its former owner is done with it. */
+  if (have != want && block_ring(have) == ring &&
+      block_position(have) == (position & BLOCK_POSITION_MASK))
+    (void)a_cas(&s->block_words[index], &have, want);
 }
 
 bool shmq__block_free(struct shmq_segment *s, uint32_t index, uint32_t owner, uint32_t ring,

@@ -87,14 +87,26 @@ int shmq__geometry_lay_out(shmq__geometry *g, const struct shmq__queue_config *c
 
 int shmq__config_check(const struct shmq__queue_config *c, const shmq__geometry *g) {
   const uint32_t known = SHMQ_SINGLE_PRODUCER | SHMQ_SINGLE_CONSUMER | SHMQ_TIMED | SHMQ__TRACKED;
+  bool stamped = c->flags & SHMQ_TIMED || c->max_attempts > 0 || c->dead_letter >= 0;
+  bool drops = c->full_policy == SHMQ_FULL_DROP_OLDEST;
   bool ok = memchr(c->name, '\0', sizeof c->name) && c->name[0] && c->capacity >= 2 &&
             c->capacity <= SHMQ_CAPACITY_MAX && (c->capacity & (c->capacity - 1)) == 0 &&
             c->message_bytes >= 1 && c->message_bytes <= SHMQ_MESSAGE_MAX && !(c->flags & ~known) &&
             c->priorities >= 1 && c->priorities <= SHMQ_PRIORITIES_MAX &&
             c->max_attempts <= SHMQ_ATTEMPTS_MAX && c->dead_letter >= -1 &&
             c->dead_letter < (int32_t)g->queues && c->full_policy <= SHMQ_FULL_DROP_NEWEST &&
-            c->first_ring < g->rings && c->priorities <= g->rings - c->first_ring && c->ttl_ns >= 0;
+            c->first_ring < g->rings && c->priorities <= g->rings - c->first_ring && c->ttl_ns >= 0 &&
+            !(stamped && !(c->flags & SHMQ__TRACKED)) &&
+            !(drops && c->flags & SHMQ_SINGLE_CONSUMER);
   return ok ? 0 : -EINVAL;
+}
+
+bool shmq__dead_letter_fits(const struct shmq__queue_config *configs, uint32_t i) {
+  if (configs[i].dead_letter < 0) return true;
+  uint32_t number = (uint32_t)configs[i].dead_letter;
+  const struct shmq__queue_config *dead = &configs[number];
+  return number != i && !(dead->flags & SHMQ_SINGLE_PRODUCER) &&
+         dead->message_bytes >= configs[i].message_bytes;
 }
 
 int shmq__header_check(const struct shmq__header *h, uint64_t file_bytes, shmq__geometry *g) {

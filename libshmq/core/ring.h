@@ -65,11 +65,15 @@ static inline bool ring_advance(_Atomic uint64_t *index, _Atomic uint64_t *recor
   return true;
 }
 
+/* Each failed attempt is somebody else's success, so no honest peers make anybody fail this often. Who only
+ * scribbles on an index word must not keep us from looking at our deadline. */
+#define RING_ATTEMPTS (1u << 16)
+
 /* Take up to `want` (1 to SHMQ_BATCH_MAX) free positions at tail, from *first on.
  * Returns how many, or -EAGAIN: full. Lock-free. */
 static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t want, uint64_t *first) {
   uint64_t x = a_load(&r->index->tail);
-  for (;;) {
+  for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
     uint64_t p = index_position(x);
     uint32_t n = 0;
     while (n < want && a_load(cell_word(r, position_add(p, n))) == /* P2 */
@@ -85,6 +89,7 @@ static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t wan
     *first = p;
     return (int)n;
   }
+  return -EAGAIN;
 }
 
 /* Take up to `want` published positions at head, tombstones included; words[i] is the i-th cell's word as
@@ -93,7 +98,7 @@ static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t wan
 static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want,
                             const struct iovec *limits, uint64_t *first, uint64_t *words) {
   uint64_t x = a_load(&r->index->head);
-  for (;;) {
+  for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
     uint64_t p = index_position(x);
     uint32_t n = 0;
     bool too_long = false;
@@ -119,6 +124,7 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
     *first = p;
     return (int)n;
   }
+  return -EAGAIN;
 }
 
 /* Is position p taken, by a producer or by a consumer, as the index word x says? Modular. */

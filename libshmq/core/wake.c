@@ -6,9 +6,12 @@
 #include "core/crashpoint.h"
 #include "os/futex.h"
 
+/* An attempt fails when somebody else woke or announced; only who scribbles on the word goes on for ever. */
+#define WAKE_ATTEMPTS 4096
+
 void shmq__event_wake(shmq__event *event, int n) {
   uint32_t seen = a_load(&event->word);
-  while (seen & EVENT_SLEEPERS) {
+  for (int attempts = 0; seen & EVENT_SLEEPERS && attempts < WAKE_ATTEMPTS; attempts++) {
     uint32_t raised = seen + 2;
     if (!a_cas(&event->word, &seen, raised)) continue;
     /* If we die here nobody is woken, but SLEEPERS is still set: the next publication wakes, or
