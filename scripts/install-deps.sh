@@ -5,14 +5,15 @@
 #   scripts/install-deps.sh [--print] [build|test|all]
 #
 # build: to build and run the demonstration. test: also to run the test suite (default).
-# all: also the other compiler, the linters, the model checker, the peers of the benchmarks.
+# all: also the linters and the peers of the benchmarks.
 # --print: only say what is missing.
 set -eu
 
 build="gcc libc6-dev cmake ninja-build pkg-config
   libhwloc-dev liburing-dev libinih-dev libsmartcols-dev libncurses-dev libssl-dev libsqlite3-dev"
-test="g++ libcriterion-dev python3-dev strace bc sqlite3 redis-tools zstd libzstd-dev"
-all="clang-14 libclang-rt-14-dev llvm-14 clang-format clang-tidy cppcheck spin gdb debootstrap shellcheck man-db
+test="g++ libcriterion-dev clang-14 libclang-rt-14-dev spin python3-dev strace groff-base
+  bc sqlite3 redis-tools zstd libzstd-dev"
+all="llvm-14 clang-format clang-tidy cppcheck gdb debootstrap shellcheck man-db
   libboost-dev libck-dev libdpdk-dev libzmq3-dev libnng-dev libconcurrentqueue-dev libreaderwriterqueue-dev
   fio gnuplot-nox valgrind parallel"
 
@@ -36,9 +37,9 @@ if [ $print = yes ]; then echo "missing:${missing:- nothing}"; exit 0; fi
 echo "installing:$missing"
 sudo=
 [ "$(id -u)" -eq 0 ] || sudo=sudo
-export DEBIAN_FRONTEND=noninteractive
 # sudo drops the environment, hence env behind it.
+# Quiet but for errors: what is installed was said above.
 apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q"
-$apt update
+$apt update >/dev/null
 # shellcheck disable=SC2086
-$apt install -y --no-install-recommends $missing
+$apt install -y --no-install-recommends $missing >/dev/null
