@@ -75,7 +75,7 @@ ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {
   if (unlikely(!q || (!data && size > 0))) return -EINVAL;
   int rc = enter(q, false);
   if (unlikely(rc < 0)) return rc;
-  ssize_t got = likely(q->plain_room) ? get_cell(q, &limit) : -EAGAIN;
+  ssize_t got = likely(q->plain_bytes) ? get_cell(q, &limit) : -EAGAIN;
   if (unlikely(got == -EAGAIN)) {
     rc = take_wait(q, 1, &limit, &held, deadline_ns);
     if (rc < 0) return rc;
@@ -92,19 +92,20 @@ int shmq_get_batch(shmq *q, struct iovec *iov, int n, int64_t deadline_ns) {
   int rc = enter(q, false);
   if (rc < 0) return rc;
   int got = take_wait(q, n < SHMQ_BATCH_MAX ? (uint32_t)n : SHMQ_BATCH_MAX, iov, held, deadline_ns);
-  int done = 0;
+  int done = 0, error = -EBADMSG;
   for (int i = 0; i < got; i++) {
     ssize_t size = copy_out(q, &held[i], &iov[done]);
     if (size == -EMSGSIZE) {
       /* Tombstones and expired messages shift the rest against the limits they were taken under. */
       put_back(q, &held[i], got - i);
+      error = -EMSGSIZE;
       break;
     }
     if (size >= 0) iov[done++].iov_len = (size_t)size;
   }
   if (got < 0) return got;
   count_gets(q, (uint64_t)done);
-  return done > 0 ? done : -EBADMSG;
+  return done > 0 ? done : error;
 }
 
 /* ---- leases ---- */

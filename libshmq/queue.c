@@ -32,11 +32,15 @@ int shmq_open_in(shmq **out, shmq_segment *s, const char *queue, unsigned flags)
   q->number = (uint32_t)number;
   q->flags = flags;
   bool plain = q->config->priorities == 1 && !(q->config->flags & SHMQ__TRACKED);
-  q->plain_room = plain ? q->config->message_bytes + 1 : 0;
+  q->plain_bytes = plain ? q->config->message_bytes : 0;
   /* On one CPU the other side cannot run while we spin. */
   bool spin = !(flags & SHMQ_NOSPIN) && shmq__cpu_count() > 1;
   q->spins = spin ? SHMQ__SPINS_MAX / 4 : 0;
   s->handles++;
+  q->next = s->first;
+  q->link = &s->first;
+  if (q->next) q->next->link = &q->next;
+  s->first = q;
   *out = q;
   return 0;
 }
@@ -60,9 +64,18 @@ int shmq_open(shmq **out, const char *name, unsigned flags) {
   return rc;
 }
 
-/* Give back what this handle holds. The participant lives on, so this is recovery of oneself in one queue. */
+/* Give back what the handles of this queue hold. The participant lives on, so this is recovery of oneself in one
+ * queue. Shared memory does not tell one handle's messages and roles from another's: while others of the
+ * same queue are open, what this one holds passes to one of them. */
 static void let_go(shmq *q) {
   struct shmq_segment *s = q->segment;
+  for (shmq *other = s->first; other; other = other->next) {
+    if (other->number != q->number) continue;
+    other->held += q->held;
+    if (q->producer_epoch == s->join_epoch) other->producer_epoch = s->join_epoch;
+    if (q->consumer_epoch == s->join_epoch) other->consumer_epoch = s->join_epoch;
+    return;
+  }
   bool roles = (q->producer_epoch && q->producer_epoch == s->join_epoch) ||
                (q->consumer_epoch && q->consumer_epoch == s->join_epoch);
   if (!s->me || (q->held == 0 && !roles)) return;
@@ -74,6 +87,8 @@ void shmq_close(shmq *q) {
   if (!q) return;
   struct shmq_segment *s = q->segment;
   shmq__pollable_free(q);
+  *q->link = q->next;
+  if (q->next) q->next->link = q->link;
   let_go(q);
   if (--s->handles == 0 && s->owned_by_queue) shmq_detach(s);
   free(q);

@@ -13,10 +13,11 @@ struct shmq__pollable;
 
 struct shmq {
   struct shmq_segment *segment;
+  struct shmq *next, **link; /* list of the attachment's handles */
   const struct shmq__queue_config *config; /* private copy */
   struct shmq__queue *queue;               /* shared */
   const shmq__ring_view *rings;            /* config->priorities bands, lowest first */
-  uint32_t plain_room; /* shorter messages take the fast path; 0: bands or stamps are in use */
+  uint32_t plain_bytes; /* longest message of the fast path; 0: bands or stamps are in use */
   uint32_t number;                         /* of the queue in the segment */
   unsigned flags;                          /* SHMQ_SPIN, SHMQ_NOSPIN */
   uint32_t held;                           /* leases and reservations not settled */
@@ -104,7 +105,7 @@ static inline void shmq__signal_idle(shmq *q) {
 /* Could a message wait behind head: returned, or delayed until now? */
 static inline bool shmq__may_have_returned(const shmq *q) {
   if (unlikely(a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen))) return true;
-  if (likely(q->plain_room)) return false;
+  if (likely(q->plain_bytes)) return false;
   int64_t due = a_load(&q->queue->next_due_ns);
   return due > 0 && shmq_now_ns() >= due;
 }

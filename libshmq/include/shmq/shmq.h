@@ -187,7 +187,8 @@ SHMQ_API int shmq_open_in(shmq **out, shmq_segment *segment, const char *queue, 
  * with the last handle that is open in it. Errors: as shmq_attach and shmq_open_in. */
 SHMQ_API int shmq_open(shmq **out, const char *name, unsigned flags);
 
-/* Close a handle: what it holds is given back as by shmq_detach. NULL is allowed. */
+/* Close a handle: what it holds is given back as by shmq_detach, or passes to another handle of the same
+ * queue in the same attachment while there is one. NULL is allowed. */
 SHMQ_API void shmq_close(shmq *queue);
 
 /* The attachment a handle belongs to, to open more queues of the same segment in it. */
