@@ -91,15 +91,14 @@ static bool bury(shmq *q, struct shmq__held *held, enum shmq_reason reason) {
   return true;
 }
 
-/* A message that the caller holds is past its time or its limit. True: it is gone. */
+/* A message that the caller holds is past its time or its limit. True: it is gone, and counted once: as a dead
+ * letter or as expired. */
 static bool dispose(shmq *q, struct shmq__held *held, enum shmq_reason reason) {
-  if (reason == SHMQ_REASON_EXPIRED) {
-    (void)a_add(&q->queue->expired, 1u);
-    if (bury(q, held, reason)) return true;
-    shmq__settle_done(q, held);
-    return true;
-  }
-  return bury(q, held, reason);
+  if (bury(q, held, reason)) return true;
+  if (reason != SHMQ_REASON_EXPIRED) return false;
+  (void)a_add(&q->queue->expired, 1u);
+  shmq__settle_done(q, held);
+  return true;
 }
 
 /* ---- redelivery ---- */
@@ -125,13 +124,23 @@ static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
   return true;
 }
 
+/* Why a returned message is not delivered again, if it is not. An expiry never changes, so it may be read before
+ * the cell is taken. */
+static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uint64_t p, uint64_t w) {
+  if (past_limit(scan->q, w)) return SHMQ_REASON_DIED;
+  int64_t expires = ring_tracked(r) ? cell_stamp(r, p)->expires_ns : 0;
+  if (expires == 0) return SHMQ_REASON_NONE;
+  if (scan->now_ns == 0) scan->now_ns = shmq__now_ns();
+  return scan->now_ns >= expires ? SHMQ_REASON_EXPIRED : SHMQ_REASON_NONE;
+}
+
 /* Take the RETURNED cell at p whose word is w, or dispose of it. */
 static enum found redeliver(struct scan *scan, const shmq__ring_view *r, uint64_t p, uint64_t w,
                             struct shmq__held *out) {
   shmq *q = scan->q;
   uint32_t me = q->segment->me;
   if (not_due(scan, r, p)) return FOUND_NONE;
-  bool dead = past_limit(q, w);
+  enum shmq_reason dead = no_more(scan, r, p, w);
   if (!dead && scan->only_dead) return FOUND_NONE;
   if (!dead && scan->limit && ring_message_size(r, p, w) > scan->limit->iov_len)
     return FOUND_TOO_LONG;
@@ -142,12 +151,13 @@ static enum found redeliver(struct scan *scan, const shmq__ring_view *r, uint64_
   CRASHPOINT("redeliver.leased");
   *out = (struct shmq__held){.ring = r, .position = p, .word = leased, .block = -1};
   if (!dead) {
-    (void)a_add(&q->queue->redeliveries, 1u);
+    /* Not when it was only parked until its time, or did not fit somebody's buffer. */
+    if (cell_attempts(w) > 0) (void)a_add(&q->queue->redeliveries, 1u);
     return FOUND_MESSAGE;
   }
   if (shmq__held_charge(q, out) < 0)
     shmq__settle_done(q, out); /* damaged: nothing of it can be kept */
-  else if (!dispose(q, out, SHMQ_REASON_DIED))
+  else if (!dispose(q, out, dead))
     word_release(q, cell_word(r, p), cell_become(leased, CELL_RETURNED, 0, cell_attempts(leased)));
   return FOUND_NONE;
 }
@@ -278,6 +288,14 @@ int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__
     if (likely(n != -EAGAIN)) return n;
   }
   return finished(q) ? -EPIPE : -EAGAIN;
+}
+
+int shmq__take_oldest(shmq *q, uint32_t band, struct shmq__held *out) {
+  struct scan scan = {.q = q};
+  uint64_t word, first;
+  if (shmq__may_have_returned(q) && scan_band(&scan, band, out) == FOUND_MESSAGE) return 1;
+  int n = ring_take(&q->rings[band], q->segment->me, 1, NULL, &first, &word);
+  return n < 0 ? n : keep_deliverable(q, &q->rings[band], first, 1, &word, out);
 }
 
 /* ---- payloads ---- */

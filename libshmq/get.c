@@ -75,7 +75,7 @@ ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {
   if (unlikely(!q || (!data && size > 0))) return -EINVAL;
   int rc = enter(q, false);
   if (unlikely(rc < 0)) return rc;
-  ssize_t got = likely(q->plain_bytes) ? get_cell(q, &limit) : -EAGAIN;
+  ssize_t got = likely(q->plain_room) ? get_cell(q, &limit) : -EAGAIN;
   if (unlikely(got == -EAGAIN)) {
     rc = take_wait(q, 1, &limit, &held, deadline_ns);
     if (rc < 0) return rc;

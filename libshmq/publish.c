@@ -86,10 +86,11 @@ void shmq__give_up(shmq *q, const struct shmq__held *held) {
   event_signal(&q->queue->not_empty, 1); /* a taker skips it and frees the cell */
 }
 
-/* Make room by dropping the oldest message that nobody holds. */
-static bool drop_oldest(shmq *q) {
+/* Make room by dropping the oldest message of the band that nobody holds. */
+static bool drop_oldest(shmq *q, uint32_t band) {
   struct shmq__held oldest;
-  if (shmq__take(q, 1, NULL, &oldest) != 1) return false;
+  int n = shmq__take_oldest(q, band, &oldest);
+  if (n < 1) return n == 0;
   (void)shmq__held_charge(q, &oldest);
   shmq__settle_done(q, &oldest);
   (void)a_add(&q->queue->dropped, 1u);
@@ -107,7 +108,7 @@ int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, stru
       case SHMQ_FULL_FAIL: return -EAGAIN;
       case SHMQ_FULL_DROP_NEWEST: (void)a_add(&q->queue->dropped, 1u); return 1;
       case SHMQ_FULL_DROP_OLDEST:
-        if (drop_oldest(q)) break;
+        if (drop_oldest(q, post ? post->band : 0)) break;
         /* Everything is held by others: wait. */
         __attribute__((fallthrough));
       default:

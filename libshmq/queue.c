@@ -32,7 +32,7 @@ int shmq_open_in(shmq **out, shmq_segment *s, const char *queue, unsigned flags)
   q->number = (uint32_t)number;
   q->flags = flags;
   bool plain = q->config->priorities == 1 && !(q->config->flags & SHMQ__TRACKED);
-  q->plain_bytes = plain ? q->config->message_bytes : 0;
+  q->plain_room = plain ? q->config->message_bytes + 1 : 0;
   /* On one CPU the other side cannot run while we spin. */
   bool spin = !(flags & SHMQ_NOSPIN) && shmq__cpu_count() > 1;
   q->spins = spin ? SHMQ__SPINS_MAX / 4 : 0;

@@ -17,7 +17,7 @@ struct shmq {
   const struct shmq__queue_config *config; /* private copy */
   struct shmq__queue *queue;               /* shared */
   const shmq__ring_view *rings;            /* config->priorities bands, lowest first */
-  uint32_t plain_bytes; /* longest message of the fast path; 0: bands or stamps are in use */
+  uint32_t plain_room; /* shorter messages take the fast path; 0: bands or stamps are in use */
   uint32_t number;                         /* of the queue in the segment */
   unsigned flags;                          /* SHMQ_SPIN, SHMQ_NOSPIN */
   uint32_t held;                           /* leases and reservations not settled */
@@ -92,6 +92,10 @@ bool shmq__writable(const shmq *q);
  * Returns how many, -EAGAIN, -EPIPE (shut down and nothing left), -EMSGSIZE, -EBADMSG. */
 int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out);
 
+/* Take the oldest message of one band that nobody holds. Returns 1, 0 when only a tombstone or an expired or delayed
+ * message went out of the way, -EAGAIN. */
+int shmq__take_oldest(shmq *q, uint32_t band, struct shmq__held *out);
+
 /* The message is done: free its cell, then its block. */
 void shmq__settle_done(shmq *q, const struct shmq__held *held);
 /* The message goes back, to be delivered again, not before `not_before_ns` when that is not 0. */
@@ -105,7 +109,7 @@ static inline void shmq__signal_idle(shmq *q) {
 /* Could a message wait behind head: returned, or delayed until now? */
 static inline bool shmq__may_have_returned(const shmq *q) {
   if (unlikely(a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen))) return true;
-  if (likely(q->plain_bytes)) return false;
+  if (likely(q->plain_room)) return false;
   int64_t due = a_load(&q->queue->next_due_ns);
   return due > 0 && shmq_now_ns() >= due;
 }

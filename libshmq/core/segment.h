@@ -73,6 +73,8 @@ uint32_t shmq__fingerprint(void);
 int shmq__geometry_lay_out(shmq__geometry *g, const struct shmq__queue_config *configs);
 uint64_t shmq__checksum(const struct shmq__header *header, const struct shmq__queue_config *configs);
 int shmq__config_check(const struct shmq__queue_config *config, const shmq__geometry *g);
+/* Can the dead letter queue of configs[i], if it has one, take whatever configs[i] holds? */
+bool shmq__dead_letter_fits(const struct shmq__queue_config *configs, uint32_t i);
 /* The immutable part of a segment in memory or in a private copy of it: checked against file_bytes. */
 int shmq__header_check(const struct shmq__header *header, uint64_t file_bytes, shmq__geometry *g);
 /* Fill views (g->rings of them) and the queue's stride from checked configurations. */

@@ -64,8 +64,8 @@ typedef struct shmq_queue_info {
   uint64_t redeliveries; /* deliveries after the first */
   uint64_t aborted;  /* reservations that became tombstones */
   uint64_t dropped;  /* by the policy when full */
-  uint64_t expired;
-  uint64_t dead_lettered;
+  uint64_t expired;       /* dropped for their age */
+  uint64_t dead_lettered; /* moved to the dead letter queue, expired ones too */
   uint64_t damaged;  /* cells whose word makes no sense */
   uint32_t sleeping_takers; /* announced since the last wake-up: 0 or 1 */
   uint32_t sleeping_putters;
