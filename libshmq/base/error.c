@@ -5,9 +5,9 @@
 #include "shmq/shmq.h"
 
 const char *shmq_strerror(int code) {
-  switch (code < 0 ? -code : code) {
+  switch (code > 0 ? -code : code) { /* negative: its range is the greater one */
 #define X(name, text) \
-  case name: return text;
+  case -(name): return text;
     SHMQ__ERRORS(X)
 #undef X
     case 0: return "success";
