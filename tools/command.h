@@ -24,6 +24,11 @@
   X(tail) \
   X(peek) \
   X(work) \
+  X(serve) \
+  X(call) \
+  X(cast) \
+  X(pool) \
+  X(ask) \
   X(wait) \
   X(shutdown) \
   X(reopen) \

@@ -25,14 +25,14 @@ struct crew_tally {
   _Atomic pid_t running;   /* process group of the command that runs now, 0: none */
 };
 
-/* The work, in a process of its own. It ends when stop_requested (base/stop.h). Returns a status. */
+/* The work, in a process of its own. It ends when stop_requested(). Returns a status. */
 typedef int crew_work(const void *context, unsigned number, struct crew_tally *tally);
 
 struct crew_sums {
   uint64_t done, failed, dead, busy;
 };
 
-/* Run `workers` of them until all have ended by themselves or were told to. Returns the first status
+/* Run `workers` of them until all have ended. Returns the first status
  * that was not 0; sums may be NULL. */
 int crew_run(unsigned workers, crew_work *work, const void *context, bool quiet,
              struct crew_sums *sums);

@@ -154,7 +154,9 @@ static void print_text(shmq_view *view, const char *name, const shmq_segment_inf
   print_segment(name, segment);
   shmq_queue_info other;
   for (uint32_t i = 0; all && shmq_view_queue(view, i, &other) == 0; i++) {
-    print_queue(view, &other);
+    if (!is_answer_queue(view, &other)) {
+      print_queue(view, &other);
+    }
   }
   if (!all) {
     print_queue(view, queue);

@@ -10,14 +10,12 @@
 #include "base/view.h"
 #include "command.h"
 
-static struct {
-  bool json;
-  bool names;
-} options;
+static struct { bool json, names, all; } options;
 
 static const struct flag flags[] = {
     JSON_FLAG(&options.json),
     SET_FLAG("names", 'n', &options.names, "print names of queues only, one a line"),
+    SET_FLAG("all", 'a', &options.all, "also the queues through which services answer"),
     END_OF_FLAGS,
 };
 
@@ -107,6 +105,9 @@ static void list_queues(struct listing *listing, shmq_view *view, const char *na
                         const shmq_segment_info *segment) {
   shmq_queue_info queue;
   for (uint32_t i = 0; shmq_view_queue(view, i, &queue) == 0; i++) {
+    if (!options.all && is_answer_queue(view, &queue)) {
+      continue;
+    }
     if (options.names) {
       printf(i == 0 ? "%s\n" : "%s/%s\n", name, queue.name);
     } else {

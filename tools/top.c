@@ -150,6 +150,9 @@ static int look_at(const char *name, void *context) {
   shmq_queue_info queue;
   if (shmq_view_segment(view, &segment) == 0) {
     for (uint32_t i = 0; shmq_view_queue(view, i, &queue) == 0; i++) {
+      if (is_answer_queue(view, &queue)) {
+        continue;
+      }
       char label[SHMQ_NAME_MAX + SHMQ_QUEUE_NAME_MAX + 2];
       queue_label(name, i, queue.name, label, sizeof label);
       struct rates rates = rates_of(look, &segment, i, &queue);

@@ -80,7 +80,7 @@ pool=$!
 for _ in 1 2 3; do
   sleep 0.3
   victim=$("$shmq" info "$q" --json | jq '[.participants[] | select(.role == "work" and .alive) | .pid] | .[0] // 0')
-  if [ "$victim" -gt 1 ]; then kill -KILL "$victim"; fi
+  if [ "$victim" -gt 1 ]; then kill -KILL "$victim" 2>/dev/null; fi
 done
 wait $pool
 same 0 $? "a pool whose workers are killed"

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -12,10 +13,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/stop.h"
+
+enum { WATCH_MS = 50 };
 
 /* ---- the command ---- */
 
@@ -142,18 +146,27 @@ static int readable_copy(const void *data, size_t size) {
 
 /* ---- running ---- */
 
+static bool redirect(const struct command_run *run, int input) {
+  return (run->foreground || dup2(input, STDIN_FILENO) == STDIN_FILENO) &&
+         (run->output == 0 || dup2(run->output, STDOUT_FILENO) == STDOUT_FILENO) &&
+         (run->error == 0 || dup2(run->error, STDERR_FILENO) == STDERR_FILENO);
+}
+
 /* vfork: the child borrows our memory until it has become the command, so starting it does not
  * depend on how much of a segment is mapped, and its errno comes back in *error. */
-static pid_t start(char *const *argv, int input, volatile int *error) {
+static pid_t start(const struct command_run *run, char *const *argv, int input,
+                   volatile int *error) {
   pid_t parent = getpid();
   pid_t pid = vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork) */
   if (pid != 0) {
     return pid;
   }
   /* NOLINTBEGIN(clang-analyzer-unix.Vfork): system calls, which do not touch what is borrowed */
-  setpgid(0, 0);
+  if (!run->foreground) {
+    setpgid(0, 0);
+  }
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() == parent && dup2(input, STDIN_FILENO) == STDIN_FILENO) {
+  if (getppid() == parent && redirect(run, input)) {
     stop_release();
     sigset_t none;
     sigemptyset(&none);
@@ -165,6 +178,21 @@ static pid_t start(char *const *argv, int input, volatile int *error) {
   /* NOLINTEND(clang-analyzer-unix.Vfork) */
 }
 
+/* Wait for the end of a command whose result may become unwanted before. */
+static void watch(const struct command_run *run, pid_t pid) {
+  struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+  bool told = false;
+  while (ended.fd >= 0 && poll(&ended, 1, WATCH_MS) <= 0) {
+    if (!told && run->unwanted(run->context)) {
+      kill(-pid, SIGTERM);
+      told = true;
+    }
+  }
+  if (ended.fd >= 0) {
+    close(ended.fd);
+  }
+}
+
 static int wait_for(pid_t pid) {
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
@@ -174,12 +202,15 @@ static int wait_for(pid_t pid) {
 static int run_with_input(const struct command_run *run, char *const *argv, int input, pid_t *pid,
                           int *status) {
   volatile int error = 0;
-  *pid = start(argv, input, &error);
+  *pid = start(run, argv, input, &error);
   if (*pid < 0) {
     return -errno;
   }
   if (run->running != NULL) {
     atomic_store(run->running, *pid);
+  }
+  if (run->unwanted != NULL) {
+    watch(run, *pid);
   }
   *status = wait_for(*pid);
   if (run->running != NULL) {
@@ -196,12 +227,13 @@ int command_run_message(const struct command_run *run, const void *data, size_t 
   if (rc < 0) {
     return rc;
   }
-  int input = as_argument ? open("/dev/null", O_RDONLY | O_CLOEXEC) : readable_copy(data, size);
+  bool no_input = as_argument || run->foreground;
+  int input = no_input ? open("/dev/null", O_RDONLY | O_CLOEXEC) : readable_copy(data, size);
   if (input >= 0) {
     rc = run_with_input(run, as_argument ? filled : run->argv, input, pid, status);
     close(input);
   } else {
-    rc = as_argument ? -errno : input;
+    rc = no_input ? -errno : input;
   }
   free_arguments(filled);
   return rc;

@@ -9,12 +9,19 @@
 #ifndef TOOLS_BASE_COMMAND_RUN_H
 #define TOOLS_BASE_COMMAND_RUN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
 struct command_run {
   char *const *argv;      /* ends with NULL */
   _Atomic pid_t *running; /* told while the command runs, then 0; may be NULL */
+  bool foreground;        /* it keeps this process's standard input and process group */
+  int output, error;      /* descriptors for what it writes; 0: those of this process */
+  /* Asked from time to time while it runs; true: nobody wants the result any more, and the command
+   * gets SIGTERM. NULL: it runs to its end. */
+  bool (*unwanted)(void *context);
+  void *context;
 };
 
 /* What is wrong with the command itself: an errno, 0 if it can be found and run. */

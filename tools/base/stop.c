@@ -8,7 +8,7 @@
 
 #include <shmq/shmq.h>
 
-static const int64_t slice_ns = 200000000;
+static const int64_t slice_ns = 500000000;
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
 enum { SIGNALS = sizeof stop_signals / sizeof *stop_signals };
 

@@ -4,7 +4,8 @@
  * flag: the command finishes the message at hand. The second one ends the process, which is safe
  * too: what it held is delivered again.
  *
- * The library's waits go on after a signal, so a wait that shall end on one is made of slices:
+ * A signal ends a wait of the library with -EINTR, but not one that has not quite begun. So a wait
+ * that shall end on a signal is made of slices:
  *
  *   do {
  *     rc = shmq_lease(queue, &message, stop_slice(deadline));

@@ -54,6 +54,13 @@ void queue_label(const char *segment, uint32_t index, const char *queue, char *t
   snprintf(text, size, index == 0 ? "%s" : "%s/%s", segment, queue);
 }
 
+bool is_answer_queue(shmq_view *view, const shmq_queue_info *queue) {
+  shmq_queue_info first;
+  bool service = shmq_view_queue(view, 0, &first) == 0 && strncmp(first.name, "requests", 8) == 0;
+  return service &&
+         (strncmp(queue->name, "reply.", 6) == 0 || strncmp(queue->name, "cancel.", 7) == 0);
+}
+
 static void json_dead_letter(struct json *json, shmq_view *view, int32_t index) {
   shmq_queue_info queue;
   bool known = index >= 0 && shmq_view_queue(view, (uint32_t)index, &queue) == 0;

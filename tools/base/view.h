@@ -21,6 +21,9 @@ int view_at(const char *name, shmq_view **view, uint32_t *queue);
 /* The name of the queue with this index, as used on the command line. */
 void queue_label(const char *segment, uint32_t index, const char *queue, char *text, size_t size);
 
+/* One of the many queues that a service answers through: of no interest in a list. */
+bool is_answer_queue(shmq_view *view, const shmq_queue_info *queue);
+
 extern const char *const full_policies[]; /* by enum shmq_full_policy; ends with NULL */
 const char *reason_text(int32_t reason);
 
