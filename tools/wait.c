@@ -8,6 +8,7 @@
 #include "base/open.h"
 #include "base/report.h"
 #include "base/stop.h"
+#include "base/view.h"
 #include "command.h"
 
 enum state { READABLE, WRITABLE, DRAINED, DONE };
@@ -26,6 +27,7 @@ static const struct flag flags[] = {
 };
 
 enum { QUEUES_MAX = 64 };
+static const int64_t look_again_ns = 20000000;
 
 static int finish(const char *name, int rc) {
   if (rc >= 0) {
@@ -39,6 +41,34 @@ static int finish(const char *name, int rc) {
   return fail(name, rc);
 }
 
+/* A queue counts as readable for the library, too, when somebody left it and may have left a message
+ * for redelivery behind: a taker would see. This command takes nothing, so it looks itself. */
+static bool confirmed(const shmq_wait_item *item, const char *name) {
+  if (options.state == WRITABLE || shmq_depth(item->queue) > 0) {
+    return true;
+  }
+  shmq_view *view = NULL;
+  shmq_queue_info queue = {.shut_down = 0};
+  uint32_t index;
+  if (view_at(name, &view, &index) == STATUS_OK) {
+    shmq_view_queue(view, index, &queue);
+    shmq_view_close(view);
+  }
+  return queue.shut_down != 0;
+}
+
+/* Print which are ready. Returns how many. */
+static int print_ready(const shmq_wait_item *items, char **names, int count) {
+  int ready = 0;
+  for (int i = 0; i < count; i++) {
+    if (items[i].ready != 0 && confirmed(&items[i], names[i])) {
+      puts(names[i]);
+      ready++;
+    }
+  }
+  return ready;
+}
+
 /* Any of the queues is enough; the names of those that are ready are printed. */
 static int wait_for_any(shmq **queues, char **names, int count, int64_t deadline) {
   shmq_wait_item items[QUEUES_MAX];
@@ -46,16 +76,19 @@ static int wait_for_any(shmq **queues, char **names, int count, int64_t deadline
     items[i] = (shmq_wait_item){.queue = queues[i],
                                 .want = options.state == READABLE ? SHMQ_READABLE : SHMQ_WRITABLE};
   }
-  int rc;
-  do {
-    rc = shmq_wait(items, count, stop_slice(deadline));
-  } while (stop_try_again(rc, deadline));
-  for (int i = 0; rc > 0 && i < count; i++) {
-    if (items[i].ready != 0) {
-      puts(names[i]);
+  for (;;) {
+    int rc;
+    do {
+      rc = shmq_wait(items, count, stop_slice(deadline));
+    } while (stop_try_again(rc, deadline));
+    if (rc < 0 || print_ready(items, names, count) > 0) {
+      return finish(names[0], rc);
     }
+    if (stop_requested() || (deadline != SHMQ_FOREVER && shmq_now_ns() >= deadline)) {
+      return finish(names[0], -ETIMEDOUT);
+    }
+    stop_sleep(look_again_ns);
   }
-  return finish(names[0], rc);
 }
 
 /* All of the queues, one after the other: the last one's wait covers the others'. */

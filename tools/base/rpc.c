@@ -47,7 +47,8 @@ int rpc_ask(shmq_client *client, const shmq_ask *ask, int64_t deadline_ns, shmq_
   if (*future == NULL) {
     result->status = send(client, ask, deadline_ns, future);
     if (result->status < 0) { /* it was not sent */
-      result->error_class = (uint8_t)shmq_class_of(result->status);
+      enum shmq_class error_class = shmq_class_of(result->status);
+      result->error_class = (uint8_t)error_class;
       return result->status;
     }
   }
