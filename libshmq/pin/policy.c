@@ -39,8 +39,14 @@ static int compare_spread(const void *left, const void *right) {
   return by_logical_index(a, b);
 }
 
+/* Which PU of its core. There may be something between them: some machines show L1 caches there. */
 static unsigned rank_in_core(hwloc_obj_t pu) {
-  return pu->parent != NULL && pu->parent->type == HWLOC_OBJ_CORE ? pu->sibling_rank : 0;
+  hwloc_obj_t core = pu;
+  while (core != NULL && core->type != HWLOC_OBJ_CORE) core = core->parent;
+  if (core == NULL) return 0;
+  hwloc_obj_t first = core;
+  while (first->first_child != NULL) first = first->first_child;
+  return pu->logical_index - first->logical_index;
 }
 
 /* In logical order, first PUs of all cores before second ones. */
@@ -89,15 +95,14 @@ int shmq__places_compact(const shmq_pin *pin, struct places *places) {
 enum pairing { CORES, SIBLINGS };
 
 /* The PUs of a cache that pairs are made of, two by two. CORES: the first PU of each core; their
- * spread order puts cores of different smaller caches side by side. SIBLINGS: both PUs of the one
- * core. */
+ * spread order puts cores of different smaller caches side by side. SIBLINGS: all PUs, for a cache
+ * with a single core. */
 static hwloc_obj_t *partners(const shmq_pin *pin, hwloc_obj_t cache, enum pairing pairing,
                              unsigned *count) {
   hwloc_obj_t *list = ordered_pus(pin, cache, compare_spread, count);
   unsigned cores = 0;
   while (list != NULL && cores < *count && rank_in_core(list[cores]) == 0) cores++;
   if (pairing == CORES) *count = cores;
-  if (pairing == SIBLINGS && cores > 1) *count = 0;
   return list;
 }
 

@@ -22,6 +22,8 @@
 #define NUMBERED "package:2 core:2 pu:2(indexes=0,4,1,5,2,6,3,7)"
 /* L2 caches that two cores share. CPUs 0-7. */
 #define CLUSTERS "package:1 l3:2 l2:2 core:2 pu:1"
+/* Two PUs a core, each with an L1 cache of its own, as virtual machines show it. CPUs 0-7. */
+#define L1_IN_CORE "package:2 l3:1 l2:2 core:1 l1:2 pu:1"
 #define ONE_CPU "package:1 core:1 pu:1"
 #define NO_CACHE "package:1 core:4 pu:1"
 #define ONE_CORE_OF_TWO "package:1 l3:1 l2:1 core:1 pu:2"

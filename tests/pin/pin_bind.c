@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -88,6 +89,7 @@ Test(pin_bind, another_process)
   shmq_bound bound;
   pid_t child = fork();
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (;;) pause();
   }
   cr_assert_eq(shmq_pin_thread(pin, child, "compact", 0, &bound), 0, "%s", shmq_pin_error(pin));
@@ -185,6 +187,9 @@ Test(pin_bind, part_of_a_big_machine)
   cr_expect_eq(shmq_pin_count(pin, "0xf...f"), 1);
   cr_expect_eq(shmq_pin_count(pin, "numa:1"), -ENOENT, "memory without CPUs: %s",
                shmq_pin_error(pin));
+  cr_expect_str_eq(
+      list_places(pin, "package:0.numa:1"),
+      "error: 'package:0.numa:1': there is no numa:1, only numa:0 to numa:0, for this process");
   cr_expect_eq(shmq_pin_count(pin, "numa:all"), 1);
   cr_expect_eq(shmq_pin_count(pin, "package:all"), 1);
 

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <shmq/inspect.h>
 
@@ -61,6 +63,40 @@ Test(pin_memory, every_node)
               memory.pages);
   }
   munmap(data, bytes);
+  shmq_pin_close(pin);
+}
+
+/* Pages that another process has mapped too stay where they are, and it is said. */
+Test(pin_memory, pages_of_others_stay)
+{
+  shmq_pin *pin = open_here();
+  int64_t nodes[65] = {0};
+  shmq_pin_walk(pin, count_node, nodes);
+  if (nodes[0] < 2) cr_skip_test("one memory node");
+  volatile char *data = shared_memory(MIB);
+  shmq_bound_memory memory;
+  int ready[2];
+  cr_assert_eq(shmq_pin_area(pin, (void *)data, MIB, "numa:0", &memory), 0);
+  cr_assert_eq(memory.there, 1);
+  cr_assert_eq(pipe(ready), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (size_t at = 0; at < MIB; at += 4096) data[at] = 1;
+    if (write(ready[1], "r", 1) != 1) _exit(1);
+    for (;;) pause();
+  }
+  char byte;
+  cr_assert_eq(read(ready[0], &byte, 1), 1);
+  cr_assert_eq(shmq_pin_area(pin, (void *)data, MIB, "numa:1", &memory), 0);
+  cr_expect_eq(memory.there, 0);
+  cr_expect_str_eq(memory.policy, "bind");
+  cr_expect_str_neq(memory.pages, memory.nodes);
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+  cr_assert_eq(shmq_pin_area(pin, (void *)data, MIB, "numa:1", &memory), 0);
+  cr_expect_eq(memory.there, 1, "the other one is gone");
+  cr_expect_str_eq(memory.pages, memory.nodes);
   shmq_pin_close(pin);
 }
 

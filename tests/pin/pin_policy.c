@@ -63,6 +63,17 @@ Test(pin_policy, uneven_pairs)
   EXPECT_ALL(open_part("package:1 l3:1 l2:2 core:2 pu:2", "0-5"), table);
 }
 
+/* The PUs of a core are told from those of its neighbour, whatever stands between PU and core. */
+Test(pin_policy, caches_inside_cores)
+{
+  static const struct expected table[] = {
+      {"core:all", "0-1|2-3|4-5|6-7"}, {"spread", "0|4|2|6|1|5|3|7"},
+      {"compact", "0|2|4|6|1|3|5|7"},  {"pair:l2", "0|1|2|3|4|5|6|7"},
+      {"pair:l3", "0|2|4|6"},
+  };
+  EXPECT_ALL(open_machine(L1_IN_CORE), table);
+}
+
 /* Every pair must be what it is called, on machines of many shapes. */
 static void check_pair(hwloc_topology_t topology, hwloc_obj_type_t type, int a, int b,
                        const char *machine) {
