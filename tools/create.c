@@ -149,9 +149,29 @@ static void add_dead_letter_queue(void) {
   }
 }
 
+static uint64_t message_size(const struct wishes *queue) {
+  return queue->message_size > 0 ? queue->message_size : 1024;
+}
+
+static int check_dead_letters(const struct wishes *queue, const struct wishes *dead) {
+  if (dead->single_producer) {
+    return usage("the dead-letter queue '%s' cannot have a single producer", dead->name);
+  }
+  if (message_size(dead) < message_size(queue)) {
+    return usage("the dead-letter queue '%s' takes shorter messages than '%s'", dead->name,
+                 queue->name);
+  }
+  return STATUS_OK;
+}
+
 static int check_wishes(const struct wishes *queue) {
   if (find_wishes(queue->name) != queue) {
     return usage("two queues are called '%s'", queue->name);
+  }
+  if (queue->when_full == SHMQ_FULL_DROP_OLDEST && queue->single_consumer) {
+    return usage("queue '%s': drop-oldest takes messages itself, so it does not go with "
+                 "single-consumer",
+                 queue->name);
   }
   if (queue->dead_letter == NULL) {
     return STATUS_OK;
@@ -164,7 +184,7 @@ static int check_wishes(const struct wishes *queue) {
     return usage("the dead-letter queue '%s' of '%s' is not another queue of this segment",
                  queue->dead_letter, queue->name);
   }
-  return STATUS_OK;
+  return check_dead_letters(queue, dead);
 }
 
 static int collect_queues(void) {

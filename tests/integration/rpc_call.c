@@ -24,7 +24,8 @@ static void end(void) {
 TestSuite(rpc_call, .init = begin, .fini = end);
 
 Test(rpc_call, a_value_comes_back_with_its_payload) {
-  struct iovec parts[] = {{"hel", 3}, {NULL, 0}, {"lo", 2}};
+  char text[] = "hello";
+  struct iovec parts[] = {{text, 3}, {NULL, 0}, {text + 3, 2}};
   shmq_ask a = {.op = OP_ECHO, .value = {41, 5}, .parts = parts, .part_count = 3};
   for (int i = 0; i < 1000; i++) {
     cr_assert_eq(shmq_call(client, &a, &r, PATIENCE), 0);

@@ -57,6 +57,9 @@ for value in '' ':capacity=4' a:b a:capacity a:capacity=1 a:capacity=x a:timed=1
   wrong create "$q-n" --queue "$value"
 done
 wrong create "$q-n" --queue a --queue a
+wrong create "$q-n" --single-consumer --when-full drop-oldest
+wrong create "$q-n" --max-attempts 3 --queue dead:message-size=64
+wrong create "$q-n" --max-attempts 3 --queue dead:single-producer
 for value in -1 x '' 9223372036854775808; do wrong get "$q" -n "$value"; done
 for value in '\q' '\x' '\x4' '\xgg' '\'; do wrong get "$q" -D "$value"; done
 for value in 8 -1 x; do wrong put "$q" m --priority "$value"; done
