@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STATES_MAX = 200000, WATCHDOG_S = 30, CONTENDED_MAX = 24 };
+enum { STATES_MAX = 200000, WATCHDOG_S = 30 };
 
 const char *const kind_names[KIND_COUNT] = {"kill", "stop", "recover", "rejoin"};
 
@@ -120,11 +120,15 @@ static bool record(struct campaign *c, struct path *path) {
 
 /* ---- which points ---- */
 
-static bool chosen(const struct campaign *c, const struct path *p, uint32_t n, bool then) {
-  int64_t only = then ? c->plan->only_m : c->plan->only_n;
+/* Every state, or those around each shared write and each system call, and a sample of the others:
+ * between two of them a death leaves the same bytes and the same locks. */
+static bool chosen(const struct campaign *c, const struct path *p, uint32_t n, int64_t only,
+                   bool every) {
   if (only >= 0) return n == (uint64_t)only;
-  if (c->plan->full || n == 0 || n + 1 >= p->length) return true;
-  return p->mark[n] != 0 || p->mark[n + 1] != 0 || n % c->plan->stride == 0;
+  if (every || n == 0 || n + 1 >= p->length) return true;
+  uint32_t sixteenth = p->length / 16, stride = c->plan->stride;
+  return p->mark[n] != 0 || p->mark[n + 1] != 0 ||
+         n % (stride > sixteenth ? stride : sixteenth) == 0;
 }
 
 /* ---- kill ---- */
@@ -146,27 +150,30 @@ static void kill_asleep(struct campaign *c, uint32_t n) {
   enum stop stop = reach(c, &v, n);
   v.wake = NULL;
   if (stop == STOP_AT) stop = victim_step(&v);
-  if (!gone(c, &v, stop) && stop != STOP_ASLEEP)
-    fault(&c->world, &c->world.tally->other, "the victim did not fall asleep");
+  gone(c, &v, stop);
   finish(c, &v, n);
 }
 
 static void kill_everywhere(struct campaign *c, const struct path *p) {
+  bool slept = false;
   for (uint32_t n = 0; n < p->length; n++) {
-    if (!chosen(c, p, n, false)) continue;
+    bool sleeps = (p->mark[n] & MARK_SLEEP) != 0;
+    slept = slept || sleeps;
+    if (!chosen(c, p, n, c->plan->only_n, c->plan->full)) continue;
     kill_at(c, n);
-    if (p->mark[n] & MARK_SLEEP) kill_asleep(c, n);
+    if (sleeps) kill_asleep(c, n);
   }
+  if (c->world.state == STATE_SLEEPS && !slept)
+    fault(&c->world, &c->world.tally->other, "the victim never fell asleep");
 }
 
-/* The peer acts at state m, the victim is killed at every later one. The states around the victim's
- * shared writes are the ones where it matters; the rest is sampled. */
+/* The peer acts at state m, the victim is killed at every later one. It matters most right before the
+ * victim writes; some states in between are sampled. */
 static void kill_contended(struct campaign *c) {
   uint32_t length = c->path.length - 1, last = UINT32_MAX;
-  uint32_t step = length / (c->plan->full ? CONTENDED_MAX : 4) + 1;
   for (uint32_t m = 0; m < length; m++) {
-    bool write = c->plan->full && ((c->path.mark[m] | c->path.mark[m + 1]) & MARK_WRITE) != 0;
-    if (!write && last != UINT32_MAX && m - last < step) continue;
+    bool write = c->plan->full && (c->path.mark[m + 1] & MARK_WRITE) != 0;
+    if (!write && last != UINT32_MAX && m - last < length / 4 + 1) continue;
     last = m;
     c->act = m;
     if (record(c, &c->contended)) kill_everywhere(c, &c->contended);
@@ -242,7 +249,7 @@ static bool begin_recovery(struct campaign *c, struct victim *r, uint32_t n) {
   return false;
 }
 
-static void recover_from(struct campaign *c, uint32_t n) {
+static void recover_from(struct campaign *c, uint32_t n, bool every) {
   struct victim r;
   struct world *w = &c->world;
   name_point(c, n, -1);
@@ -258,7 +265,7 @@ static void recover_from(struct campaign *c, uint32_t n) {
   finish(c, &r, n + 1);
 
   for (uint32_t m = 0; m < c->recovery.length; m++) {
-    if (!chosen(c, &c->recovery, m, true)) continue;
+    if (!chosen(c, &c->recovery, m, c->plan->only_m, every)) continue;
     name_point(c, n, m);
     if (!begin_recovery(c, &r, n)) return;
     stop = victim_hop(&r, &c->recovery, m);
@@ -269,18 +276,22 @@ static void recover_from(struct campaign *c, uint32_t n) {
 }
 
 /* Deaths that leave the same bytes and the same locks behind are one death to a recoverer: only the
- * first of each is taken. In the short plan, a few of those. */
+ * first of each is taken. The short plan takes one in four of those; the full plan takes them all, and
+ * kills the recoverer of one in eight at every instruction. */
 static void recover_everywhere(struct campaign *c) {
   uint64_t seen[256];
   uint32_t distinct = 0;
+  bool one = c->plan->only_n >= 0;
   for (uint32_t n = 0; n < c->path.length; n++) {
-    bool is_new = (c->path.mark[n] & (MARK_WRITE | MARK_SYSCALL)) != 0 || n == 0;
-    for (uint32_t i = 0; i < distinct && is_new && !(c->path.mark[n] & MARK_SYSCALL); i++)
+    bool locks = (c->path.mark[n] & MARK_SYSCALL) != 0;
+    bool is_new = (c->path.mark[n] & MARK_WRITE) != 0 || locks || n == 0;
+    for (uint32_t i = 0; i < distinct && is_new && !locks; i++)
       is_new = seen[i] != c->path.image[n];
-    if (c->plan->only_n >= 0) is_new = n == (uint64_t)c->plan->only_n;
+    if (one) is_new = n == (uint64_t)c->plan->only_n;
     if (!is_new || distinct == 256) continue;
     seen[distinct++] = c->path.image[n];
-    if (c->plan->full || c->plan->only_n >= 0 || distinct % 4 == 2) recover_from(c, n);
+    if (!c->plan->full && !one && distinct % 4 != 2) continue;
+    recover_from(c, n, c->plan->full && c->job->kind == KIND_RECOVER && distinct % 8 == 2);
   }
 }
 
@@ -308,7 +319,7 @@ void campaign(const struct job *job, const struct plan *plan, const char *name, 
       break;
     case KIND_STOP:
       for (uint32_t n = 0; n < c.path.length; n++)
-        if (chosen(&c, &c.path, n, false)) stop_at(&c, n);
+        if (chosen(&c, &c.path, n, plan->only_n, plan->full)) stop_at(&c, n);
       break;
     default: recover_everywhere(&c); break;
     }

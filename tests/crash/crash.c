@@ -216,7 +216,7 @@ int main(int argc, char **argv) {
       {"list", no_argument, NULL, 'l'},           {"verbose", no_argument, NULL, 'v'},
       {"first", no_argument, NULL, '1'},          {NULL, 0, NULL, 0}};
   const char *report = NULL, *markdown = NULL, *only = NULL;
-  unsigned workers = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+  unsigned workers = 2 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN); /* survivors also sleep */
   bool list = false;
   for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (c) {
     case 'f': plan.full = true; break;
