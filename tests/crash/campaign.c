@@ -276,8 +276,9 @@ static void recover_from(struct campaign *c, uint32_t n, bool every) {
 }
 
 /* Deaths that leave the same bytes and the same locks behind are one death to a recoverer: only the
- * first of each is taken. The short plan takes one in four of those; the full plan takes them all, and
- * kills the recoverer of one in eight at every instruction. */
+ * first of each is taken. Of those the short plan takes one in four, and so does KIND_REJOIN, most of
+ * whose way has nothing to do with the dead; the full plan takes them all, and kills the recoverer of one
+ * in eight at every instruction. */
 static void recover_everywhere(struct campaign *c) {
   uint64_t seen[256];
   uint32_t distinct = 0;
@@ -290,8 +291,9 @@ static void recover_everywhere(struct campaign *c) {
     if (one) is_new = n == (uint64_t)c->plan->only_n;
     if (!is_new || distinct == 256) continue;
     seen[distinct++] = c->path.image[n];
-    if (!c->plan->full && !one && distinct % 4 != 2) continue;
-    recover_from(c, n, c->plan->full && c->job->kind == KIND_RECOVER && distinct % 8 == 2);
+    bool all = c->plan->full && c->job->kind == KIND_RECOVER;
+    if (!all && !one && distinct % 4 != 2) continue;
+    recover_from(c, n, all && distinct % 8 == 2);
   }
 }
 

@@ -281,7 +281,8 @@ void respect(struct world *w, unsigned pick) {
   }
   int rc = shmq_recover(w->segment);
   if (rc != 0) fault(w, &w->tally->other, "a living, stopped process was recovered (%d)", rc);
-  for (unsigned i = 0; i < 3; i++) peer_act(w, pick + i);
+  /* A sleeper shall get what it waits for: the peer leaves that alone. */
+  for (unsigned i = 0; i < 3 && w->sleeper <= 0; i++) peer_act(w, pick + i);
   shmq_audit a = {0};
   rc = shmq_view_audit(w->view, &a);
   if (rc < 0) fault(w, &w->tally->other, "audit: %s", shmq_strerror(rc));
