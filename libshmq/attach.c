@@ -204,8 +204,8 @@ int shmq_participant_alive(shmq_segment *s, int index, uint32_t generation) {
   if ((uint32_t)index == s->me) return 1;
   int held = shmq__lock_is_held(s->lock_fd, (uint32_t)index);
   if (held <= 0) return held;
-  /* A recoverer holds the lock too, for as long as the slot is not clean: it holds it for the dead. */
-  return a_load(&slot->generation) == generation;
+  /* A recoverer holds the lock too: it holds it for the dead. */
+  return a_load(&slot->state) == SLOT_DIRTY && a_load(&slot->generation) == generation;
 }
 
 int shmq_recover(shmq_segment *s) { return s ? shmq__recover_dead(s) : -EINVAL; }

@@ -116,7 +116,7 @@ struct scan {
 
 static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
   if (!ring_tracked(r)) return false;
-  int64_t due = cell_stamp(r, p)->not_before_ns;
+  int64_t due = (int64_t)glance(&cell_stamp(r, p)->not_before_ns);
   if (due == 0) return false;
   if (scan->now_ns == 0) scan->now_ns = shmq__now_ns();
   if (due <= scan->now_ns) return false;
@@ -128,7 +128,7 @@ static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
  * the cell is taken. */
 static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uint64_t p, uint64_t w) {
   if (past_limit(scan->q, w)) return SHMQ_REASON_DIED;
-  int64_t expires = ring_tracked(r) ? cell_stamp(r, p)->expires_ns : 0;
+  int64_t expires = ring_tracked(r) ? (int64_t)glance(&cell_stamp(r, p)->expires_ns) : 0;
   if (expires == 0) return SHMQ_REASON_NONE;
   if (scan->now_ns == 0) scan->now_ns = shmq__now_ns();
   return scan->now_ns >= expires ? SHMQ_REASON_EXPIRED : SHMQ_REASON_NONE;

@@ -36,6 +36,21 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* A glance at eight bytes that somebody may be writing just now. What it finds counts only if a later
+ * compare-and-swap, or look, finds the word beside them unchanged. The only reads of the protocol that race by
+ * intent; the thread sanitizer is told here. */
+#if defined(__SANITIZE_THREAD__)
+__attribute__((no_sanitize_thread))
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+__attribute__((no_sanitize("thread")))
+#endif
+#endif
+static inline uint64_t
+glance(const void *at) {
+  return *(const volatile uint64_t *)at;
+}
+
 static inline void shmq__pause(void) {
 #ifdef SHMQ_MODEL
   model_step(0, MODEL_PAUSE);

@@ -47,11 +47,9 @@ bool shmq__block_is_referred(const struct shmq_segment *s, uint32_t index, uint6
   const shmq__ring_view *r = &s->rings[block_ring(b)];
   uint64_t p = block_position(b);
   uint64_t w = a_load(cell_word(r, p));
-  struct shmq__block_ref ref;
   /* The word keeps 42 bits of the position: compare what the turn and these bits share. */
   uint32_t common = (uint32_t)(BLOCK_POSITION_MASK >> r->shift) & TURN_MASK;
   if (((cell_turn(w) ^ turn_of(r, p)) & common) != 0) return false;
   if (!cell_holds_message(w) || !cell_in_block(w)) return false;
-  memcpy(&ref, cell_payload(r, p), sizeof ref);
-  return ref.index == index;
+  return block_ref_glance(cell_payload(r, p)).index == index;
 }

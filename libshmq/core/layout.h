@@ -122,12 +122,13 @@ struct shmq__redo_entry {
 enum { REDO_FREE = 0, REDO_PUBLISH = 1 };
 enum { REDO_NONE = 0, REDO_COMMITTED = 1 };
 
-enum { SLOT_CLEAN = 0, SLOT_DIRTY = 1 };
+/* RECOVERING: as DIRTY, and who holds the lock is not the owner but its recoverer. */
+enum { SLOT_CLEAN = 0, SLOT_DIRTY = 1, SLOT_RECOVERING = 2 };
 
 /* A participant. Everything in it is written by who holds lock byte i: the living owner, or, after its
  * death, one recoverer. Tools read it at any time. */
 struct shmq__slot {
-  _Atomic uint32_t state;      /* DIRTY from before the first shared claim until recovery is complete */
+  _Atomic uint32_t state;      /* not CLEAN from before the first shared claim until recovery is complete */
   _Atomic uint32_t generation; /* raised by each join */
   _Atomic int32_t pid;
   _Atomic int32_t cpu;
@@ -154,3 +155,4 @@ _Static_assert(sizeof(struct shmq__stamp) == 40, "stamp keeps payloads 8-byte al
 _Static_assert(sizeof(struct shmq__slot) == 512, "slot is eight lines");
 
 #endif
+_Static_assert(sizeof(struct shmq__block_ref) == 8, "a block reference is one look");

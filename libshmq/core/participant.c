@@ -71,6 +71,14 @@ static struct shmq__process this_process(void) {
 }
 
 /* ---- joining ---- */
+/* The caller holds lock i: nobody else does. Look at the slot again: another recoverer may have been faster. */
+static void recover_unowned(struct shmq_segment *s, uint32_t i) {
+  struct shmq__slot *slot = slot_of(s, i);
+  if (a_load(&slot->state) == SLOT_CLEAN) return;
+  a_store(&slot->state, (uint32_t)SLOT_RECOVERING);
+  shmq__recover(s, i, SHMQ_REASON_DIED);
+}
+
 
 static void copy_text(char *out, size_t room, const char *text) {
   memset(out, 0, room);
@@ -105,7 +113,7 @@ int shmq__participant_join(struct shmq_segment *s, const char *role, const char 
     int rc = shmq__lock_try(s->lock_fd, i);
     if (rc == -EAGAIN) continue;
     if (rc < 0) return rc;
-    if (a_load(&slot_of(s, i)->state) != SLOT_CLEAN) shmq__recover(s, i, SHMQ_REASON_DIED);
+    recover_unowned(s, i);
     occupy(s, i, role, label);
     s->asymmetric = shmq__barrier_register();
     s->me = i;
@@ -135,8 +143,7 @@ int shmq__recover_if_dead(struct shmq_segment *s, uint32_t i) {
   int rc = shmq__lock_try(s->lock_fd, i);
   if (rc == -EAGAIN) return 0;
   if (rc < 0) return rc;
-  /* Look again under the lock: another recoverer may have been faster. */
-  if (a_load(&slot_of(s, i)->state) != SLOT_CLEAN) shmq__recover(s, i, SHMQ_REASON_DIED);
+  recover_unowned(s, i);
   shmq__lock_release(s->lock_fd, i);
   return 1;
 }

@@ -32,10 +32,8 @@ void shmq__ring_record_run(_Atomic uint64_t *records, uint64_t mask, _Atomic uin
 /* Size of the message in the cell with word w at a position; reads the block reference, which is only
  * meaningful while the position is not taken, or is the caller's. */
 static inline uint64_t ring_message_size(const shmq__ring_view *r, uint64_t position, uint64_t w) {
-  struct shmq__block_ref ref;
   if (likely(!cell_in_block(w))) return cell_length(w);
-  memcpy(&ref, cell_payload(r, position), sizeof ref);
-  return ref.length;
+  return block_ref_glance(cell_payload(r, position)).length;
 }
 
 static inline void ring_record(_Atomic uint64_t *records, uint64_t mask, uint64_t first, uint32_t n,

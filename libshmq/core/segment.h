@@ -7,6 +7,8 @@
 #ifndef SHMQ_CORE_SEGMENT_H
 #define SHMQ_CORE_SEGMENT_H
 
+#include <string.h>
+
 #include "core/layout.h"
 
 /* One band of one queue as this process sees it. */
@@ -93,6 +95,12 @@ static inline unsigned char *cell_payload(const shmq__ring_view *r, uint64_t pos
   return r->cells + (position & r->mask) * r->stride + r->payload_offset;
 }
 static inline struct shmq__stamp *cell_stamp(const shmq__ring_view *r, uint64_t position) {
+static inline struct shmq__block_ref block_ref_glance(const void *payload) {
+  struct shmq__block_ref ref;
+  uint64_t both = glance(payload);
+  memcpy(&ref, &both, sizeof ref);
+  return ref;
+}
   return (struct shmq__stamp *)(void *)(r->cells + (position & r->mask) * r->stride + 8);
 }
 static inline bool ring_tracked(const shmq__ring_view *r) { return r->payload_offset > 8; }

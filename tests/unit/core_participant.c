@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 
+#include "os/lock.h"
 #include "support/fresh.h"
 
 static int fd;
@@ -98,6 +99,29 @@ Test(core_participant, the_dead_are_told_from_the_living) {
   cr_assert_eq(shmq__recover_if_dead(s, 2), 1);
   cr_assert_eq(info_of(2).index, 0);
   shmq_detach(s);
+  close(fd);
+}
+
+/* While a recoverer is at work it holds the dead one's lock: that keeps nobody alive, and its role is not
+ * refused for good. */
+Test(core_participant, a_lock_held_by_a_recoverer_is_no_sign_of_life) {
+  shmq_queue_options o = {.capacity = 4, .message_bytes = 8, .flags = SHMQ_SINGLE_CONSUMER};
+  shmq *q = fresh_queue(&o, &fd), *victim = peer(fd, NULL), *recoverer = peer(fd, NULL);
+  uint32_t generation;
+  MUST(put_number(q, 1));
+  MUST(get_number(victim));
+  int index = shmq_participant(victim->segment, &generation);
+  die(victim);
+  cr_assert_eq(shmq__lock_try(recoverer->segment->lock_fd, (uint32_t)index), 0);
+  cr_assert_eq(get_number(q), -EBUSY, "it might be the owner");
+  slot_of(q->segment, (uint32_t)index)->state = SLOT_RECOVERING;
+  cr_assert_eq(shmq_participant_alive(q->segment, index, generation), 0);
+  cr_assert_eq(get_number(q), -EBUSY, "after having waited for it");
+  close(recoverer->segment->lock_fd); /* the recoverer dies as well */
+  recoverer->segment->lock_fd = -1;
+  cr_assert_eq(get_number(q), -EAGAIN);
+  shmq_close(recoverer);
+  shmq_close(q);
   close(fd);
 }
 
