@@ -3,7 +3,7 @@
  * The calls under test: how each is prepared, made, and what the ledger allows after a death in it.
  *
  * Unless expect says otherwise, every message is seen by survivors exactly once and the victim's own
- * messages (OWN_ID..) never.
+ * messages (w->own..) never.
  */
 #include <errno.h>
 #include <string.h>
@@ -45,10 +45,10 @@ static void act_put(struct world *w, struct actor *a) {
   w->page->result = shmq_put(a->main, w->page->buffer[0], a->size, a->deadline);
 }
 static void prepare_put(struct world *w, struct actor *a) {
-  message_fill(w->page->buffer[0], OWN_ID, a->size);
+  message_fill(w->page->buffer[0], w->own, a->size);
 }
 static void expect_put(struct world *w) {
-  allow_own(w, OWN_ID, !done(w) || returned_ok(w), returned_ok(w));
+  allow_own(w, w->own, !done(w) || returned_ok(w), returned_ok(w));
 }
 static bool good_put(const struct world *w) {
   if (w->state == STATE_FULL) return w->page->result == -EAGAIN;
@@ -82,14 +82,14 @@ static void act_reserve_commit(struct world *w, struct actor *a) {
 }
 static void expect_reserve_commit(struct world *w) {
   bool may = done(w) ? returned_ok(w) : w->page->stage == 1;
-  allow_own(w, OWN_ID, may, returned_ok(w));
+  allow_own(w, w->own, may, returned_ok(w));
 }
 
 static void reserve_own(struct world *w, struct actor *a) {
   if (shmq_reserve(a->main, a->size, &a->message[0], SHMQ_NOWAIT) < 0)
     w->page->stage = 9;
   else
-    message_fill(a->message[0].data, OWN_ID, a->size);
+    message_fill(a->message[0].data, w->own, a->size);
 }
 static void act_abort(struct world *w, struct actor *a) {
   w->page->result = w->page->stage == 9 ? 0 : shmq_abort(a->main, &a->message[0]);
@@ -109,7 +109,10 @@ static void expect_taken(struct world *w, int i, bool returned) {
     if (returned) fault(w, &w->tally->lost, "get returned a damaged message");
     return;
   }
-  ledger_allow(w, id, 0, !returned);
+  if (returned)
+    ledger_taken(w, id);
+  else
+    ledger_doubt(w, id);
 }
 static void expect_get(struct world *w) {
   if (done(w) && !returned_ok(w)) return;
@@ -141,8 +144,15 @@ static void act_lease_ack(struct world *w, struct actor *a) {
   }
   w->page->result = rc;
 }
+/* Its ack had begun. */
+static void expect_acked(struct world *w, uint64_t id) {
+  if (done(w))
+    ledger_taken(w, id);
+  else
+    ledger_doubt(w, id);
+}
 static void expect_lease_ack(struct world *w) {
-  if (w->page->stage == 1) ledger_allow(w, w->page->held[0], 0, !done(w));
+  if (w->page->stage == 1) expect_acked(w, w->page->held[0]);
 }
 static bool good_lease_ack(const struct world *w) {
   return w->page->result == 0 || took_nothing(w) || contended_out(w);
@@ -184,7 +194,7 @@ static void act_put_high(struct world *w, struct actor *a) {
 enum { BATCH = 3 };
 
 static void prepare_put_batch(struct world *w, struct actor *a) {
-  for (int i = 0; i < BATCH; i++) message_fill(w->page->buffer[i], (uint64_t)(OWN_ID + i), a->size);
+  for (int i = 0; i < BATCH; i++) message_fill(w->page->buffer[i], w->own + (uint64_t)i, a->size);
 }
 static void act_put_batch(struct world *w, struct actor *a) {
   struct iovec iov[BATCH];
@@ -194,7 +204,7 @@ static void act_put_batch(struct world *w, struct actor *a) {
 static void expect_put_batch(struct world *w) {
   for (int i = 0; i < BATCH; i++) {
     bool put = done(w) && i < w->page->result;
-    allow_own(w, (uint64_t)(OWN_ID + i), !done(w) || put, put);
+    allow_own(w, w->own + (uint64_t)i, !done(w) || put, put);
   }
 }
 static bool good_put_batch(const struct world *w) {
@@ -224,7 +234,7 @@ static void act_lease_batch(struct world *w, struct actor *a) {
   w->page->result = n;
 }
 static void expect_lease_batch(struct world *w) {
-  for (uint32_t i = 0; i < w->page->stage; i++) ledger_allow(w, w->page->held[i], 0, !done(w));
+  for (uint32_t i = 0; i < w->page->stage; i++) expect_acked(w, w->page->held[i]);
 }
 static bool good_lease_batch(const struct world *w) {
   return w->page->result >= 0 || took_nothing(w) || contended_out(w);
@@ -241,7 +251,7 @@ static void prepare_step(struct world *w, struct actor *a) {
     if (shmq_reserve(a->out, a->size, &a->message[2 + i], SHMQ_NOWAIT) < 0)
       w->page->stage = 9;
     else
-      message_fill(a->message[2 + i].data, (uint64_t)(OWN_ID + i), a->size);
+      message_fill(a->message[2 + i].data, w->own + (uint64_t)i, a->size);
   }
 }
 static void act_commit_all(struct world *w, struct actor *a) {
@@ -254,14 +264,16 @@ static void act_commit_all(struct world *w, struct actor *a) {
   w->page->result = w->page->stage == 9 ? -EPROTO : shmq_commit_all(steps, 4);
 }
 static void expect_step(struct world *w) {
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 2 && w->page->stage != 9; i++) {
     ledger_allow(w, w->page->held[i], 0, 1);
-    ledger_allow(w, (uint64_t)(OWN_ID + i), 0, 1);
+    ledger_allow(w, w->own + (uint64_t)i, 0, 1);
     w->entries[w->page->held[i]].step = STEP_INPUT;
-    w->entries[OWN_ID + i].step = STEP_OUTPUT;
+    w->entries[w->own + (uint64_t)i].step = STEP_OUTPUT;
+    w->entries[w->page->held[i]].step_of = w->entries[w->own + (uint64_t)i].step_of =
+        w->own == TWIN_ID;
     if (!returned_ok(w)) continue;
     ledger_allow(w, w->page->held[i], 0, 0);
-    ledger_allow(w, (uint64_t)(OWN_ID + i), 1, 1);
+    ledger_allow(w, w->own + (uint64_t)i, 1, 1);
   }
 }
 

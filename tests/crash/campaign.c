@@ -10,7 +10,7 @@
 
 enum { STATES_MAX = 200000, WATCHDOG_S = 30 };
 
-const char *const kind_names[KIND_COUNT] = {"kill", "stop", "recover", "rejoin"};
+const char *const kind_names[KIND_COUNT] = {"kill", "stop", "recover", "rejoin", "twin"};
 
 struct campaign {
   struct world world;
@@ -217,19 +217,19 @@ static void recoverer_body(void *world) {
   struct world *w = world;
   shmq_segment *segment = NULL;
   if (w->segment == NULL) {
-    victim_begin(w->recoverer);
+    victim_begin(w->second);
     int rc = world_create(w);
-    w->recoverer->result = rc == -EEXIST ? 0 : rc;
-    victim_end(w->recoverer);
+    w->second->result = rc == -EEXIST ? 0 : rc;
+    victim_end(w->second);
     return;
   }
   if (shmq_attach(&segment, w->name) < 0) _exit(20);
-  if (w->recoverer->stage == KIND_RECOVER) shmq_join_segment(segment, "recoverer", NULL);
-  victim_begin(w->recoverer);
-  w->recoverer->result = w->recoverer->stage == KIND_RECOVER
-                             ? shmq_recover(segment)
-                             : shmq_join_segment(segment, "successor", NULL);
-  victim_end(w->recoverer);
+  if (w->second->stage == KIND_RECOVER) shmq_join_segment(segment, "recoverer", NULL);
+  victim_begin(w->second);
+  w->second->result = w->second->stage == KIND_RECOVER
+                          ? shmq_recover(segment)
+                          : shmq_join_segment(segment, "successor", NULL);
+  victim_end(w->second);
 }
 
 /* A world in which the victim has died at state n and a recoverer, who was there before, stands at its
@@ -238,15 +238,21 @@ static bool begin_recovery(struct campaign *c, struct victim *r, uint32_t n) {
   struct victim v;
   struct world *w = &c->world;
   if (!begin(c, &v)) return false;
-  w->recoverer->stage = c->job->kind;
-  *r = (struct victim){.phase = &w->recoverer->phase};
-  bool ready = victim_start(r, recoverer_body, w) == 0;
+  w->twin = c->job->kind == KIND_TWIN;
+  if (!w->twin) w->second->stage = c->job->kind;
+  *r = (struct victim){.phase = &w->second->phase};
+  bool ready = victim_start(r, w->twin ? world_twin : recoverer_body, w) == 0;
   gone(c, &v, reach(c, &v, n));
   victim_kill(&v);
   if (ready) return true;
   fault(w, &w->tally->other, "the recoverer did not reach its call");
   finish(c, r, n);
   return false;
+}
+
+/* The dead hold no role any more, and nothing is damaged. */
+static bool second_is_blocked(const struct world *w) {
+  return w->second->result == -EBUSY || w->second->result == -EBADMSG;
 }
 
 static void recover_from(struct campaign *c, uint32_t n, bool every) {
@@ -259,8 +265,8 @@ static void recover_from(struct campaign *c, uint32_t n, bool every) {
   enum stop stop = path_record(&c->recovery, &r, world_image, w, STATES_MAX);
   if (stop != STOP_DONE)
     fault(w, &w->tally->hung, "the recoverer did not return");
-  else if (w->recoverer->result < 0)
-    fault(w, &w->tally->other, "the recoverer's call returned %ld", (long)w->recoverer->result);
+  else if (!w->twin ? w->second->result < 0 : second_is_blocked(w))
+    fault(w, &w->tally->other, "the recoverer's call returned %ld", (long)w->second->result);
   if (c->recovery.length > w->tally->instructions) w->tally->instructions = c->recovery.length - 1;
   finish(c, &r, n + 1);
 
@@ -291,9 +297,9 @@ static void recover_everywhere(struct campaign *c) {
     if (one) is_new = n == (uint64_t)c->plan->only_n;
     if (!is_new || distinct == 256) continue;
     seen[distinct++] = c->path.image[n];
-    bool all = c->plan->full && c->job->kind == KIND_RECOVER;
+    bool all = c->plan->full && c->job->kind != KIND_REJOIN;
     if (!all && !one && distinct % 4 != 2) continue;
-    recover_from(c, n, all && distinct % 8 == 2);
+    recover_from(c, n, all && c->job->kind == KIND_RECOVER && distinct % 8 == 2);
   }
 }
 
@@ -309,7 +315,7 @@ void campaign(const struct job *job, const struct plan *plan, const char *name, 
                            .state = job->state,
                            .tally = tally,
                            .page = &pages[0],
-                           .recoverer = &pages[1]};
+                           .second = &pages[1]};
   snprintf(c.world.name, sizeof c.world.name, "%s", name);
   if (record(&c, &c.path)) {
     switch (job->kind) {

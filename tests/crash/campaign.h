@@ -12,6 +12,7 @@ enum kind {
   KIND_STOP,    /* SIGSTOP at state n, the peer goes on, SIGCONT */
   KIND_RECOVER, /* SIGKILL at state n, then recover killed at state m */
   KIND_REJOIN,  /* SIGKILL at state n, then join into the dead one's slot killed at state m */
+  KIND_TWIN,    /* SIGKILL at state n, then a second victim in the same call at state m */
   KIND_COUNT
 };
 extern const char *const kind_names[KIND_COUNT];

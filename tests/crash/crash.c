@@ -66,11 +66,12 @@ static bool applies(const struct job *j) {
   if (j->state == STATE_CONTENDED && j->kind != KIND_KILL) return false;
   if (j->kind == KIND_REJOIN && j->call->creates) return false;
   if (j->kind == KIND_STOP && j->call->drops) return false; /* beside a peer, what is the oldest? */
-  if (plan.full) return true;
   bool asleep = j->state == STATE_ASLEEP || j->state == STATE_SLEEPS;
+  if (j->kind == KIND_TWIN && (asleep || j->call->creates || j->call->drops)) return false;
+  if (plan.full) return true;
   if (j->kind == KIND_STOP && asleep) return false;
   if (j->kind >= KIND_RECOVER && (asleep || (single_put != single_take))) return false;
-  return j->kind != KIND_REJOIN || j->mode == MODE_MPMC;
+  return j->kind < KIND_REJOIN || j->mode == MODE_MPMC;
 }
 
 static void lay_out(const char *only) {
@@ -182,6 +183,15 @@ static int count_left(const char *name, void *ctx) {
   return 0;
 }
 
+/* A run that was killed itself leaves segments behind; their names tell whose they are. */
+static int sweep(const char *name, void *ctx) {
+  int pid;
+  (void)ctx;
+  if (sscanf(name, "t-crash-%d-", &pid) == 1 && kill(pid, 0) < 0 && errno == ESRCH)
+    shmq_unlink(name);
+  return 0;
+}
+
 static struct tally summarise(void) {
   struct tally total = {0}, kinds[KIND_COUNT] = {{0}};
   for (unsigned i = 0; i < job_count; i++) {
@@ -246,6 +256,7 @@ int main(int argc, char **argv) {
   }
   shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return 1;
+  shmq_list(sweep, NULL);
   run_all(workers);
 
   uint64_t left = 0;

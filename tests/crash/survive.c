@@ -182,21 +182,42 @@ static void wait_for_the_rest(struct world *w) {
   must(w, "wait for what is outstanding", outstanding(w) ? rc : 0, since);
 }
 
+/* A commit_all of n inputs and n outputs: all the one or all the other. */
+static void balance_step(struct world *w, int victim) {
+  int inputs = 0, outputs = 0, n = 0;
+  for (uint32_t id = 1; id < w->next_id; id++) {
+    const struct entry *e = &w->entries[id];
+    if (e->step_of != victim) continue;
+    n += e->step == STEP_INPUT;
+    inputs += e->step == STEP_INPUT && e->seen > 0;
+    outputs += e->step == STEP_OUTPUT && e->seen > 0;
+  }
+  if (inputs + outputs == n && (inputs == 0 || outputs == 0)) return;
+  fault(w, inputs + outputs < n ? &w->tally->lost : &w->tally->duplicated,
+        "commit_all by halves: %d of %d inputs came back, %d outputs were made", inputs, n,
+        outputs);
+}
+
 static void balance(struct world *w) {
-  int inputs = 0, outputs = 0, steps = 0;
   for (uint32_t id = 1; id < w->next_id; id++) {
     const struct entry *e = &w->entries[id];
     if (e->seen < e->min) fault(w, &w->tally->lost, "message %u is lost", id);
     if (e->seen > e->max)
       fault(w, &w->tally->duplicated, "message %u was seen %u times, not %u", id, e->seen, e->max);
-    steps += e->step == STEP_INPUT;
-    inputs += e->step == STEP_INPUT && e->seen > 0;
-    outputs += e->step == STEP_OUTPUT && e->seen > 0;
   }
-  if (inputs + outputs != steps || (inputs != 0 && outputs != 0))
-    fault(w, inputs + outputs < steps ? &w->tally->lost : &w->tally->duplicated,
-          "commit_all by halves: %d of %d inputs came back, %d outputs were made", inputs, steps,
-          outputs);
+  for (int victim = 0; victim < 2; victim++) balance_step(w, victim);
+}
+
+/* How far did they come, and what follows for the ledger? */
+static void expect(struct world *w) {
+  struct page *page = w->page;
+  w->call->expect(w);
+  if (!w->twin) return;
+  w->page = w->second;
+  w->own = TWIN_ID;
+  w->call->expect(w);
+  w->page = page;
+  w->own = OWN_ID;
 }
 
 static void audit(struct world *w, uint32_t living) {
@@ -261,7 +282,7 @@ static bool adopt(struct world *w) {
 
 void survive(struct world *w, unsigned pick) {
   if (w->segment == NULL && !adopt(w)) return;
-  w->call->expect(w);
+  expect(w);
   settle_sleeper(w);
   release_held(w);
   go_on(w);

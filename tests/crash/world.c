@@ -68,6 +68,15 @@ void ledger_allow(struct world *w, uint64_t id, int min, int max) {
   w->entries[id].max = (uint8_t)max;
 }
 
+void ledger_doubt(struct world *w, uint64_t id) { w->entries[id].min = 0; }
+
+void ledger_taken(struct world *w, uint64_t id) {
+  if (w->entries[id].taken)
+    fault(w, &w->tally->duplicated, "message %lu was taken by two victims", (unsigned long)id);
+  w->entries[id].taken = true;
+  ledger_allow(w, id, 0, 0);
+}
+
 void ledger_seen(struct world *w, int queue, uint64_t id, uint32_t attempts) {
   if (id == 0 || id >= w->next_id) {
     fault(w, &w->tally->lost, "a message was delivered damaged (id %lu)", (unsigned long)id);
@@ -312,10 +321,11 @@ int world_open(struct world *w) {
   memset(w->entries, 0, sizeof w->entries);
   memset(w->last_seen, 0, sizeof w->last_seen);
   memset(w->page, 0, sizeof *w->page);
-  memset(w->recoverer, 0, sizeof *w->recoverer);
+  memset(w->second, 0, sizeof *w->second);
   memset(&w->peer_lease, 0, sizeof w->peer_lease);
   memset(&w->peer_reservation, 0, sizeof w->peer_reservation);
-  w->page->traced = w->recoverer->traced = 1;
+  w->page->traced = w->second->traced = 1;
+  w->own = OWN_ID;
   w->next_id = OWN_MAX + 1;
   for (int i = 1; i <= OWN_MAX; i++) w->entries[i].by = BY_VICTIM;
   w->peer_reserved_id = 0;
@@ -369,7 +379,7 @@ void world_victim(void *world) {
     if (shmq_open_in(&a.out, a.segment, "out", SHMQ_NOSPIN) < 0) _exit(12);
     if (!w->call->joins && shmq_join_segment(a.segment, "victim", NULL) < 0) _exit(13);
   }
-  if (w->state == STATE_WARM) warm_up(w, &a);
+  if (w->state == STATE_WARM && w->own == OWN_ID) warm_up(w, &a);
   if (w->call->prepare) w->call->prepare(w, &a);
   victim_begin(w->page);
   w->call->act(w, &a);
@@ -378,6 +388,14 @@ void world_victim(void *world) {
   shmq_close(a.main);
   shmq_close(a.out);
   shmq_detach(a.segment);
+}
+
+/* The same call by somebody else, with messages of its own. */
+void world_twin(void *world) {
+  struct world *w = world;
+  w->page = w->second;
+  w->own = TWIN_ID;
+  world_victim(w);
 }
 
 void world_wake_victim(void *world) {

@@ -24,8 +24,9 @@ enum {
   LARGE = 200, /* bytes of one in a block */
   MESSAGES_MAX = 96,
   WARM_ID = 1, /* what the victim put before its call, in STATE_WARM */
-  OWN_ID = 2,  /* OWN_ID to OWN_MAX are the victim's own messages */
-  OWN_MAX = 4,
+  OWN_ID = 2,  /* the victim's own messages, at most three */
+  TWIN_ID = 5, /* those of a second victim */
+  OWN_MAX = 7,
   HELD_MAX = 4
 };
 
@@ -53,7 +54,9 @@ struct page {
 struct entry {
   uint8_t min, max; /* how often survivors may see it */
   uint8_t seen;
-  uint8_t step; /* STEP_: takes part in one commit_all */
+  uint8_t step;    /* STEP_: takes part in a commit_all */
+  uint8_t step_of; /* which victim's */
+  bool taken;      /* a victim's call returned it: that was the delivery */
   uint32_t size;
   uint8_t by; /* who put it: order holds per producer */
 };
@@ -107,8 +110,10 @@ struct world {
   pid_t sleeper;
   int64_t death_ns;
 
-  struct page *page;      /* of the victim whose messages count */
-  struct page *recoverer; /* of a killed recoverer */
+  struct page *page;   /* of the victim */
+  uint64_t own;        /* its first own message */
+  struct page *second; /* of whoever comes after it: a recoverer, or a second victim */
+  bool twin;           /* a second victim, whose messages count too */
 
   uint32_t next_id;
   struct entry entries[MESSAGES_MAX];
@@ -163,8 +168,9 @@ int world_create(const struct world *w);
 /* Take part in the segment that somebody else has created. */
 int world_adopt(struct world *w);
 uint64_t world_image(void *world);
-/* The body of a forked victim. */
+/* The bodies of forked victims. */
 void world_victim(void *world);
+void world_twin(void *world);
 /* The wake-up of STATE_SLEEPS. */
 void world_wake_victim(void *world);
 
@@ -175,6 +181,9 @@ uint64_t message_id(const void *data, size_t size);
 
 uint64_t ledger_new(struct world *w, int by, uint32_t size);
 void ledger_allow(struct world *w, uint64_t id, int min, int max);
+/* Survivors may see it or not; a call that returned to a victim was its delivery. */
+void ledger_doubt(struct world *w, uint64_t id);
+void ledger_taken(struct world *w, uint64_t id);
 /* queue: 0 main, 1 out, -1 no order is kept. */
 void ledger_seen(struct world *w, int queue, uint64_t id, uint32_t attempts);
 
