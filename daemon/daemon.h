@@ -110,6 +110,13 @@ int control_open(struct daemon *daemon, const char *directory);
 void control_stop(struct daemon *daemon);
 void control_close(struct daemon *daemon);
 
+/* ---- guarding segments ---- */
+
+struct guard;
+int guard_open(struct daemon *daemon); /* nothing unless it is configured */
+void guard_stop(struct daemon *daemon);
+void guard_close(struct daemon *daemon);
+
 /* ---- the daemon ---- */
 
 struct daemon {
@@ -123,6 +130,7 @@ struct daemon {
   struct session *sessions; /* all */
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   unsigned session_count;
+  struct guard *guard;
   int64_t spin_ns;
 
   int listener, lock_fd, signals;

@@ -61,6 +61,7 @@ static void begin_drain(struct daemon *d, const char *why) {
   d->draining = true;
   d->drain_until_ns = shmq_after_ns(section_number(d->settings, "drain"));
   control_stop(d);
+  guard_stop(d);
   sessions_shut(d);
 }
 

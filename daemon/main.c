@@ -33,6 +33,10 @@ static const struct param daemon_params[] = {
     {"max_blocks", PARAM_COUNT, "256", 0, 65536, NULL, "the most it may ask for"},
     {"block_bytes", PARAM_BYTES, "64K", 4096, 1 << 30, NULL, "bytes of a block, if it says nothing"},
     {"max_block_bytes", PARAM_BYTES, "4M", 4096, 1 << 30, NULL, "the most it may ask for"},
+    {"guard", PARAM_FLAG, "no", 0, 0, NULL,
+     "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times"},
+    {"remove_orphans", PARAM_DURATION, "0s", 0, INT64_MAX, NULL,
+     "remove a guarded segment after nobody was attached for so long; 0s: never"},
     {"handles", PARAM_COUNT, "64", 1, 65535, NULL, "open files of a session"},
     {0},
 };
@@ -220,7 +224,7 @@ static int start(struct daemon *d) {
     say(SAY_ERROR, "%s: another daemon lives here", d->directory);
   else if (rc)
     say(SAY_ERROR, "%s: %s", d->directory, strerror(-rc));
-  return rc;
+  return rc ? rc : guard_open(d);
 }
 
 static int serve(struct daemon *d, const struct arguments *a) {
@@ -233,6 +237,7 @@ static int serve(struct daemon *d, const struct arguments *a) {
     rc = daemon_run(d);
     notify_systemd("STOPPING=1");
   }
+  guard_close(d);
   resources_close(d);
   control_close(d);
   return rc;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/participant.h"
+#include "os/futex_fd.h"
 #include "os/lock.h"
 #include "os/object.h"
 #include "os/process.h"
@@ -170,6 +171,7 @@ void shmq_detach(shmq_segment *s) {
   if (!s) return;
   shmq__participant_leave(s);
   shmq__attachment_unregister(s);
+  shmq__futex_fd_free(s->guard_fd);
   shmq__object_close(s->lock_fd);
   shmq__segment_unmap(s);
   free(s);

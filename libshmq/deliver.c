@@ -290,6 +290,21 @@ int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__
   return finished(q) ? -EPIPE : -EAGAIN;
 }
 
+int64_t shmq__expire_ready(shmq *q, uint32_t band, int64_t now) {
+  const shmq__ring_view *r = &q->rings[band];
+  for (uint32_t i = 0; i < r->capacity; i++) {
+    uint64_t p = index_position(a_load(&r->index->head)), w = a_load(cell_word(r, p)), first;
+    if (cell_turn(w) != turn_of(r, p) || cell_kind(w) != CELL_READY) return 0;
+    int64_t expires = (int64_t)glance(&cell_stamp(r, p)->expires_ns);
+    if (expires <= 0 || expires > now) return expires > 0 ? expires : 0;
+    struct shmq__held held;
+    if (ring_take(r, q->segment->me, 1, NULL, &first, &w) != 1) return 0;
+    if (keep_deliverable(q, r, first, 1, &w, &held) == 1) /* it was another one */
+      shmq__settle_returned(q, &held, cell_attempts(held.word), 0, NULL);
+  }
+  return 0;
+}
+
 int shmq__take_oldest(shmq *q, uint32_t band, struct shmq__held *out) {
   struct scan scan = {.q = q};
   uint64_t word, first;

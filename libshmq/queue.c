@@ -47,7 +47,7 @@ int shmq_open_in(shmq **out, shmq_segment *s, const char *queue, unsigned flags)
 
 int shmq_open(shmq **out, const char *name, unsigned flags) {
   char segment[SHMQ_NAME_MAX + 1];
-  shmq_segment *s;
+  shmq_segment *s = NULL;
   if (!out || !name) return -EINVAL;
   const char *slash = strchr(name, '/');
   size_t n = slash ? (size_t)(slash - name) : strlen(name);
@@ -96,32 +96,16 @@ void shmq_close(shmq *q) {
 
 shmq_segment *shmq_segment_of(shmq *q) { return q ? q->segment : NULL; }
 
-/* Get the single role of one side, from a dead holder if need be. */
-static int get_role(struct shmq_segment *s, _Atomic uint32_t *role) {
-  for (int tries = 0; tries < 1000; tries++) {
-    uint32_t holder = a_load(role);
-    if (holder == s->me) return 0;
-    if (holder == 0) {
-      if (a_cas(role, &holder, s->me)) return 0;
-      continue;
-    }
-    int rc = shmq__recover_if_dead(s, holder);
-    if (rc == 0) return -EBUSY;
-    if (rc < 0) return rc == -EINVAL ? -EBADMSG : rc;
-  }
-  return -EBADMSG; /* names a participant that does not exist, whatever we do */
-}
-
 int shmq__enter_slow(shmq *q, bool producer) {
   struct shmq_segment *s = q->segment;
   int rc = shmq__join(s, NULL, NULL);
   if (rc < 0) return rc;
   if (producer && q->config->flags & SHMQ_SINGLE_PRODUCER) {
-    rc = get_role(s, &q->queue->producer);
+    rc = shmq__role_get(s, &q->queue->producer);
     if (rc == 0) q->producer_epoch = s->join_epoch;
   }
   if (!producer && q->config->flags & SHMQ_SINGLE_CONSUMER) {
-    rc = get_role(s, &q->queue->consumer);
+    rc = shmq__role_get(s, &q->queue->consumer);
     if (rc == 0) q->consumer_epoch = s->join_epoch;
   }
   return rc;

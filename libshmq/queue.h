@@ -116,6 +116,9 @@ static inline bool shmq__may_have_returned(const shmq *q) {
 /* Move messages that are past their limit to the dead letter queue; retry those it had no room for. */
 void shmq__sweep_dead_letters(shmq *q);
 
+/* Dispose of the messages at head of a timed band whose time has passed. Returns when the next one's has, 0: it has
+ * none. For guards: takers do it for themselves. */
+int64_t shmq__expire_ready(shmq *q, uint32_t band, int64_t now);
 /* Take charge of the block of a message that was just taken (core/block.h, B1), if it has one. -EBADMSG. */
 int shmq__held_charge(shmq *q, struct shmq__held *held);
 /* The same, and where the payload is; a damaged message is disposed of. -EBADMSG. */

@@ -9,6 +9,7 @@
 
 #define LOOK_FIRST_NS INT64_C(50000000)  /* the first bounded look */
 #define LOOK_MAX_NS INT64_C(1000000000)  /* and the longest interval between two */
+#define GUARDED_NS INT64_C(64000000000)  /* where a guard recovers the dead: in case it dies as well */
 #define UNORDERED_NS INT64_C(1000000)    /* sleep where publications could not be ordered */
 #define SPINS_WITHOUT_PAUSE 64u
 
@@ -33,7 +34,8 @@ static int spin(struct shmq__waiter *w, bool for_ever) {
 
 /* When to wake by oneself: the deadline, the next look, or a delayed message's time. */
 static int64_t sleep_until(const struct shmq__waiter *w, int64_t now) {
-  int64_t until = time_min(w->deadline_ns, time_add(now, w->look_ns));
+  int64_t look = shmq__guarded(w->queue->segment) ? GUARDED_NS : w->look_ns;
+  int64_t until = time_min(w->deadline_ns, time_add(now, look));
   int64_t due = a_load(&w->queue->queue->next_due_ns);
   if (due > 0 && w->event == &w->queue->queue->not_empty) until = time_min(until, due);
   return w->ordered ? until : time_min(until, time_add(now, UNORDERED_NS));

@@ -50,6 +50,10 @@ struct shmq__header {
 
   /* Written by whoever frees a block or waits for one. */
   alignas(128) shmq__event block_freed;
+
+  /* Written by joiners and by guards. */
+  alignas(64) shmq__event joined; /* guards sleep here, who joins signals */
+  _Atomic uint32_t guard;         /* participant that recovers the dead at once, 0: none */
 };
 
 /* The immutable part of a queue. Written by the creator, covered by the checksum. */
@@ -151,8 +155,8 @@ _Static_assert(sizeof(struct shmq__queue_config) == 128, "configuration is two l
 _Static_assert(sizeof(struct shmq__queue) == 256, "queue descriptor is four lines");
 _Static_assert(offsetof(struct shmq__queue, consumer) + 4 <= 192, "status is one line");
 _Static_assert(sizeof(struct shmq__ring) == 256, "ring descriptor is four lines");
+_Static_assert(sizeof(struct shmq__block_ref) == 8, "a block reference is one look");
 _Static_assert(sizeof(struct shmq__stamp) == 40, "stamp keeps payloads 8-byte aligned");
 _Static_assert(sizeof(struct shmq__slot) == 512, "slot is eight lines");
 
 #endif
-_Static_assert(sizeof(struct shmq__block_ref) == 8, "a block reference is one look");

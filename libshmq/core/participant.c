@@ -8,6 +8,7 @@
 
 #include "core/crashpoint.h"
 #include "core/recover.h"
+#include "core/wake.h"
 #include "os/futex.h"
 #include "os/lock.h"
 #include "os/object.h"
@@ -70,7 +71,6 @@ static struct shmq__process this_process(void) {
   return copy;
 }
 
-/* ---- joining ---- */
 /* The caller holds lock i: nobody else does. Look at the slot again: another recoverer may have been faster. */
 static void recover_unowned(struct shmq_segment *s, uint32_t i) {
   struct shmq__slot *slot = slot_of(s, i);
@@ -79,6 +79,7 @@ static void recover_unowned(struct shmq_segment *s, uint32_t i) {
   shmq__recover(s, i, SHMQ_REASON_DIED);
 }
 
+/* ---- joining ---- */
 
 static void copy_text(char *out, size_t room, const char *text) {
   memset(out, 0, room);
@@ -104,6 +105,7 @@ static void occupy(struct shmq_segment *s, uint32_t i, const char *role, const c
   a_store(&slot->generation, s->generation);
   CRASHPOINT("join.identity"); /* clean still: we hold nothing, so nothing needs recovery */
   a_store(&slot->state, (uint32_t)SLOT_DIRTY);
+  shmq__event_wake_all(&s->header->joined);
 }
 
 int shmq__participant_join(struct shmq_segment *s, const char *role, const char *label) {
@@ -131,6 +133,33 @@ void shmq__participant_leave(struct shmq_segment *s) {
   s->join_epoch++;
   shmq__recover(s, i, SHMQ_REASON_NACKED);
   shmq__lock_release(s->lock_fd, i);
+}
+
+/* ---- roles ---- */
+
+int shmq__role_get(struct shmq_segment *s, _Atomic uint32_t *role) {
+  int error = -EBADMSG; /* names a participant that does not exist, whatever we do */
+  for (int tries = 0; tries < 1000; tries++) {
+    uint32_t holder = a_load(role);
+    if (holder == s->me) return 0;
+    if (holder == 0) {
+      if (a_cas(role, &holder, s->me)) return 0;
+      continue;
+    }
+    int rc = shmq__recover_if_dead(s, holder);
+    if (rc < 0) return rc == -EINVAL ? -EBADMSG : rc;
+    if (rc > 0) continue;
+    if (a_load(&slot_of(s, holder)->state) != SLOT_RECOVERING) return -EBUSY;
+    error = -EBUSY; /* dead, and somebody else is at it: the role comes free in a moment */
+    shmq__sleep_ns(100000);
+  }
+  return error;
+}
+
+bool shmq__guarded(const struct shmq_segment *s) {
+  uint32_t guard = a_load(&s->header->guard);
+  if (guard == 0 || guard == s->me || guard > s->geometry.participants) return false;
+  return shmq__lock_is_held(s->lock_fd, guard) == 1;
 }
 
 /* ---- looking ---- */

@@ -20,6 +20,12 @@ int shmq__participant_join(struct shmq_segment *s, const char *role, const char 
 /* Give back everything held and the slot. */
 void shmq__participant_leave(struct shmq_segment *s);
 
+/* Get a role whose word names its holder, from a dead one if need be. -EBUSY a living one has it, -EBADMSG. */
+int shmq__role_get(struct shmq_segment *s, _Atomic uint32_t *role);
+
+/* Does somebody else guard the segment, alive just now? */
+bool shmq__guarded(const struct shmq_segment *s);
+
 /* Recover every dead participant. Returns how many, or -errno. */
 int shmq__recover_dead(struct shmq_segment *s);
 

@@ -146,6 +146,7 @@ void shmq__recover(struct shmq_segment *s, uint32_t i, enum shmq_reason reason) 
   for (uint32_t q = 0; q < s->geometry.queues; q++) settle_queue(&rec, q);
   shmq__recover_blocks(s, i); /* after the cells: they say which blocks live */
   CRASHPOINT("recover.blocks");
+  release_role(&s->header->guard, i);
   a_store(&slot_of(s, i)->redelivers, 0u);
   a_store(&slot_of(s, i)->state, (uint32_t)SLOT_CLEAN);
 }

@@ -65,6 +65,7 @@ struct shmq_segment {
   uint32_t handles;    /* queue handles open in it */
   struct shmq *first;  /* and their list */
   uint32_t block_cursor;
+  struct shmq__futex_fd *guard_fd; /* of shmq_guard_fd */
   struct shmq_segment *next, **link; /* list of the process's attachments, for the fork hook */
 };
 
@@ -94,13 +95,13 @@ static inline _Atomic uint64_t *cell_word(const shmq__ring_view *r, uint64_t pos
 static inline unsigned char *cell_payload(const shmq__ring_view *r, uint64_t position) {
   return r->cells + (position & r->mask) * r->stride + r->payload_offset;
 }
-static inline struct shmq__stamp *cell_stamp(const shmq__ring_view *r, uint64_t position) {
 static inline struct shmq__block_ref block_ref_glance(const void *payload) {
   struct shmq__block_ref ref;
   uint64_t both = glance(payload);
   memcpy(&ref, &both, sizeof ref);
   return ref;
 }
+static inline struct shmq__stamp *cell_stamp(const shmq__ring_view *r, uint64_t position) {
   return (struct shmq__stamp *)(void *)(r->cells + (position & r->mask) * r->stride + 8);
 }
 static inline bool ring_tracked(const shmq__ring_view *r) { return r->payload_offset > 8; }

@@ -353,6 +353,22 @@ SHMQ_API int shmq_event_fd(shmq *queue);
 /* Arm the descriptor. Returns: 1 readable now, do not poll; 0 armed; negative errno. */
 SHMQ_API int shmq_event_arm(shmq *queue);
 
+/* ---- guarding ---------------------------------------------------------------------------- */
+
+/* One participant may guard a segment: it recovers the dead at once, moves dead letters, expires messages that nobody
+ * takes, and wakes takers when a delayed message is due. shmqd does. While a guard lives, sleepers do
+ * not wake up to look for the dead (but once in 64 s, in case the guard dies too).
+ *
+ * Become the guard if there is none, and do what is to be done now.
+ * Returns: how many participants were recovered; *next_ns (CLOCK_MONOTONIC) is when to call again, SHMQ_FOREVER:
+ *   not before somebody joins or dies. Errors: -EBUSY somebody else guards it; as shmq_join_segment. */
+SHMQ_API int shmq_guard(shmq_segment *segment, int64_t *next_ns);
+
+/* A descriptor that polls readable when somebody has joined since it was armed: then look whom to watch (pidfds
+ * tell a death at once). Belongs to the attachment. shmq_guard_arm: 0, or a negative errno. */
+SHMQ_API int shmq_guard_fd(shmq_segment *segment);
+SHMQ_API int shmq_guard_arm(shmq_segment *segment);
+
 #ifdef __cplusplus
 }
 #endif
