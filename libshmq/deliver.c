@@ -134,22 +134,30 @@ static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uin
   return scan->now_ns >= expires ? SHMQ_REASON_EXPIRED : SHMQ_REASON_NONE;
 }
 
-/* Take the RETURNED cell at p whose word is w, or dispose of it. */
+/* Take the RETURNED cell at p whose word is w. */
+static bool lease_returned(shmq *q, const shmq__ring_view *r, uint64_t p, uint64_t w,
+                           struct shmq__held *out) {
+  uint32_t me = q->segment->me;
+  struct shmq__slot *slot = slot_of(q->segment, me);
+  /* Before the cell: recovery looks for LEASED cells only of those who may have some. */
+  if (!a_load_relaxed(&slot->redelivers)) a_store(&slot->redelivers, 1u);
+  uint64_t leased = cell_become(w, CELL_LEASED, me, cell_attempts(w));
+  if (!a_cas(cell_word(r, p), &w, leased)) return false;
+  CRASHPOINT("redeliver.leased");
+  *out = (struct shmq__held){.ring = r, .position = p, .word = leased, .block = -1};
+  return true;
+}
+
+/* The same if it may be delivered now, or dispose of it. */
 static enum found redeliver(struct scan *scan, const shmq__ring_view *r, uint64_t p, uint64_t w,
                             struct shmq__held *out) {
   shmq *q = scan->q;
-  uint32_t me = q->segment->me;
   if (not_due(scan, r, p)) return FOUND_NONE;
   enum shmq_reason dead = no_more(scan, r, p, w);
   if (!dead && scan->only_dead) return FOUND_NONE;
   if (!dead && scan->limit && ring_message_size(r, p, w) > scan->limit->iov_len)
     return FOUND_TOO_LONG;
-  struct shmq__slot *slot = slot_of(q->segment, me);
-  if (!a_load_relaxed(&slot->redelivers)) a_store(&slot->redelivers, 1u);
-  uint64_t leased = cell_become(w, CELL_LEASED, me, cell_attempts(w));
-  if (!a_cas(cell_word(r, p), &w, leased)) return FOUND_NONE;
-  CRASHPOINT("redeliver.leased");
-  *out = (struct shmq__held){.ring = r, .position = p, .word = leased, .block = -1};
+  if (!lease_returned(q, r, p, w, out)) return FOUND_NONE;
   if (!dead) {
     /* Not when it was only parked until its time, or did not fit somebody's buffer. */
     if (cell_attempts(w) > 0) (void)a_add(&q->queue->redeliveries, 1u);
@@ -158,7 +166,7 @@ static enum found redeliver(struct scan *scan, const shmq__ring_view *r, uint64_
   if (shmq__held_charge(q, out) < 0)
     shmq__settle_done(q, out); /* damaged: nothing of it can be kept */
   else if (!dispose(q, out, dead))
-    word_release(q, cell_word(r, p), cell_become(leased, CELL_RETURNED, 0, cell_attempts(leased)));
+    word_release(q, cell_word(r, p), cell_become(out->word, CELL_RETURNED, 0, cell_attempts(w)));
   return FOUND_NONE;
 }
 
@@ -311,6 +319,17 @@ int shmq__take_oldest(shmq *q, uint32_t band, struct shmq__held *out) {
   if (shmq__may_have_returned(q) && scan_band(&scan, band, out) == FOUND_MESSAGE) return 1;
   int n = ring_take(&q->rings[band], q->segment->me, 1, NULL, &first, &word);
   return n < 0 ? n : keep_deliverable(q, &q->rings[band], first, 1, &word, out);
+}
+
+int shmq__take_obstacle(shmq *q, uint32_t band, struct shmq__held *out) {
+  const shmq__ring_view *r = &q->rings[band];
+  uint64_t p = position_sub(index_position(a_load(&r->index->tail)), r->capacity), first;
+  uint64_t w = a_load(cell_word(r, p));
+  if (cell_turn(w) != turn_of(r, p)) return 0;
+  if (cell_kind(w) == CELL_RETURNED) return lease_returned(q, r, p, w, out);
+  if (index_position(a_load(&r->index->head)) != p) return -EAGAIN;
+  int n = ring_take(r, q->segment->me, 1, NULL, &first, &w);
+  return n < 0 ? n : keep_deliverable(q, r, first, 1, &w, out);
 }
 
 /* ---- payloads ---- */

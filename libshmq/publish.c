@@ -86,10 +86,12 @@ void shmq__give_up(shmq *q, const struct shmq__held *held) {
   event_signal(&q->queue->not_empty, 1); /* a taker skips it and frees the cell */
 }
 
-/* Make room by dropping the oldest message of the band that nobody holds. */
-static bool drop_oldest(shmq *q, uint32_t band) {
+/* Make room for a claim by dropping the message whose cell is next, which is the oldest; for a block by dropping
+ * the oldest that nobody holds. False: that would take waiting. */
+static bool drop_oldest(shmq *q, uint32_t band, const shmq__event *event) {
   struct shmq__held oldest;
-  int n = shmq__take_oldest(q, band, &oldest);
+  int n = event == &q->queue->not_full ? shmq__take_obstacle(q, band, &oldest)
+                                       : shmq__take_oldest(q, band, &oldest);
   if (n < 1) return n == 0;
   (void)shmq__held_charge(q, &oldest);
   shmq__settle_done(q, &oldest);
@@ -103,13 +105,14 @@ int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, stru
   int rc = shmq__reserve(q, size, post, out, &event);
   if (likely(rc != -EAGAIN)) return rc;
   struct shmq__waiter w = waiter(q, event, deadline_ns);
+  uint32_t drops = 0;
   do {
     switch (q->config->full_policy) {
       case SHMQ_FULL_FAIL: return -EAGAIN;
       case SHMQ_FULL_DROP_NEWEST: (void)a_add(&q->queue->dropped, 1u); return 1;
       case SHMQ_FULL_DROP_OLDEST:
-        if (drop_oldest(q, post ? post->band : 0)) break;
-        /* Everything is held by others: wait. */
+        /* No more than the queue holds: if room goes as fast as it is made, the deadline counts. */
+        if (drops++ < q->config->capacity && drop_oldest(q, post ? post->band : 0, event)) break;
         __attribute__((fallthrough));
       default:
         if (w.event != event) { /* room in the ring came, a block has not, or the other way round */

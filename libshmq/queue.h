@@ -95,6 +95,9 @@ int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__
 /* Take the oldest message of one band that nobody holds. Returns 1, 0 when only a tombstone or an expired or delayed
  * message went out of the way, -EAGAIN. */
 int shmq__take_oldest(shmq *q, uint32_t band, struct shmq__held *out);
+/* Take the message whose cell tail waits for. 1, 0: there was one and it is out of the way, -EAGAIN: somebody holds
+ * it. */
+int shmq__take_obstacle(shmq *q, uint32_t band, struct shmq__held *out);
 
 /* The message is done: free its cell, then its block. */
 void shmq__settle_done(shmq *q, const struct shmq__held *held);

@@ -84,6 +84,20 @@ Test(queue_full, drop_oldest_leaves_leases_alone) {
   end(q);
 }
 
+/* Dropping what does not stand in the way would lose messages and make no room. */
+Test(queue_full, drop_oldest_drops_nothing_when_that_makes_no_room) {
+  shmq *q = begin(SHMQ_FULL_DROP_OLDEST, 1);
+  shmq_message oldest;
+  for (uint64_t i = 0; i < 4; i++) cr_assert_eq(put_in(q, 0, i), 0);
+  cr_assert_eq(shmq_lease(q, &oldest, SHMQ_NOWAIT), 0);
+  cr_assert_eq(put_in(q, 0, 4), -EAGAIN);
+  cr_assert_eq(shmq_depth(q), 3);
+  cr_assert_eq(shmq_nack(q, &oldest), 0); /* now it waits for redelivery, and can be dropped */
+  cr_assert_eq(put_in(q, 0, 4), 0);
+  for (int64_t i = 1; i < 5; i++) cr_assert_eq(get_number(q), i);
+  end(q);
+}
+
 Test(queue_full, options_that_cannot_work_are_refused) {
   shmq_queue_options queue = {.full_policy = SHMQ_FULL_DROP_OLDEST, .flags = SHMQ_SINGLE_CONSUMER};
   shmq_options o = {.queues = &queue, .queue_count = 1};
