@@ -146,18 +146,21 @@ static int build(int fd, const struct plan *plan) {
 
 /* Open what stands at path, or make it. Never O_CREAT on something that may exist: in sticky directories the
  * kernel may refuse that for other users' files. */
-static int open_or_create(const char *path, uint32_t mode) {
+static int open_or_create(const char *path, uint32_t mode, bool *made) {
   for (;;) {
     int fd = shmq__object_open(path, true);
     if (fd != -ENOENT) return fd;
     fd = shmq__object_create(path, mode);
+    *made = fd >= 0;
     if (fd != -EEXIST) return fd;
   }
 }
 
-static bool has_magic(int fd) {
+/* 1, 0 or -errno: who cannot look must not take a living segment for a dead creator's. */
+static int has_magic(int fd) {
   uint64_t magic = 0;
-  return shmq__object_read(fd, &magic, sizeof magic, 0) == sizeof magic && magic != 0;
+  ssize_t n = shmq__object_read(fd, &magic, sizeof magic, 0);
+  return n < 0 ? (int)n : n == sizeof magic && magic != 0;
 }
 
 /* Is path still the object of fd? Not when it was removed while we waited for the lock. */
@@ -173,21 +176,19 @@ static bool still_named(const char *path, int fd) {
 
 /* One attempt. -ESTALE: the object vanished meanwhile, try again. */
 static int create_once(const char *path, const struct plan *plan) {
-  int fd = open_or_create(path, plan->mode);
+  bool made = false;
+  int fd = open_or_create(path, plan->mode, &made);
   if (fd < 0) return fd == -EACCES ? -EACCES : fd;
   int rc = shmq__lock_try(fd, SHMQ__LOCK_CREATE);
   if (rc == -EAGAIN) rc = -EEXIST; /* somebody is creating it just now */
+  if (rc == 0 && (rc = has_magic(fd)) == 1) rc = -EEXIST;
+  if (rc == 0 && !still_named(path, fd)) rc = -ESTALE;
   if (rc == 0) {
-    if (has_magic(fd)) {
-      rc = -EEXIST;
-    } else if (!still_named(path, fd)) {
-      rc = -ESTALE;
-    } else {
-      rc = build(fd, plan);
-      if (rc == 0) rc = shmq__object_set_mode(fd, plan->mode);
-      if (rc < 0) (void)shmq__object_unlink(path);
-    }
+    made = true; /* or a dead creator's, which is ours now */
+    rc = build(fd, plan);
+    if (rc == 0) rc = shmq__object_set_mode(fd, plan->mode);
   }
+  if (rc < 0 && made && rc != -EEXIST && rc != -ESTALE) (void)shmq__object_unlink(path);
   shmq__object_close(fd);
   return rc;
 }
