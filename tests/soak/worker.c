@@ -29,6 +29,12 @@ static uint32_t chance(struct worker *w, uint32_t of) {
   return (uint32_t)(soak_random(&w->random) % of);
 }
 
+/* Hold what is held for a while, now and then, so that death often finds it held. */
+static void linger(struct worker *w) {
+  struct timespec some = {.tv_nsec = (long)(soak_random(&w->random) % 3000000)};
+  if (chance(w, 32) == 0) nanosleep(&some, NULL);
+}
+
 /* An error that no part of this test may cause. */
 static void check(const struct worker *w, const char *what, int64_t rc) {
   if (rc >= 0 || rc == -EAGAIN || rc == -ETIMEDOUT) return;
@@ -64,6 +70,7 @@ static void reserve_one(struct worker *w) {
   check(w, "reserve", rc);
   if (rc != 0) return;
   message_fill(m.data, id, size);
+  linger(w);
   if (chance(w, 8) == 0) {
     check(w, "abort", shmq_abort(w->raw, &m));
     return;
@@ -120,6 +127,7 @@ static void step_one(struct worker *w, shmq_message *in, uint64_t id) {
     return;
   }
   memcpy(out.data, in->data, in->size);
+  linger(w);
   shmq_step steps[2] = {{w->raw, in}, {w->done, &out}};
   rc = shmq_commit_all(steps, 2);
   if (rc == -ESTALE)
@@ -147,6 +155,7 @@ static void step_some(struct worker *w) {
     steps[2 * made + 1] = (shmq_step){w->done, &out[made]};
     made++;
   }
+  linger(w);
   if (made > 0) check(w, "commit_all", shmq_commit_all(steps, 2 * made));
 }
 
@@ -160,6 +169,7 @@ static bool stage(struct worker *w) {
   check(w, "lease", rc);
   if (rc != 0) return !w->job->control->stop;
   uint64_t id = id_of(w, &in);
+  linger(w);
   uint32_t way = chance(w, 16);
   if (way == 0) {
     check(w, "nack", shmq_nack(w->raw, &in));
@@ -182,6 +192,7 @@ static void take_one(struct worker *w, shmq *queue, int64_t deadline) {
   if (rc != 0) return;
   uint64_t id = id_of(w, &m);
   uint32_t attempts = m.attempts;
+  linger(w);
   ledger_write(w->job->ledger, RECORD_TAKEN, &id, 1, attempts);
   if (chance(w, 32) == 0 && queue == w->done) {
     ledger_write(w->job->ledger, RECORD_NACKED, &id, 1, attempts);
@@ -203,7 +214,9 @@ static void take_some(struct worker *w) {
   check(w, "lease_batch", n);
   if (n <= 0) return;
   for (int i = 0; i < n; i++) ids[i] = id_of(w, &m[i]);
+  linger(w);
   ledger_write(w->job->ledger, RECORD_TAKEN, ids, n, m[0].attempts);
+  linger(w);
   int rc = shmq_ack_batch(w->done, m, n);
   check(w, "ack_batch", rc);
   ledger_write(w->job->ledger, RECORD_ACKED, ids, n, 0);
