@@ -6,7 +6,7 @@
 #
 # A minimal system is made with debootstrap in a temporary folder; the last commit of this repository
 # is cloned there, and each COMMAND (default: scripts/demo.sh and scripts/test.sh) is run in the clone,
-# inside a chroot in mount, pid and ipc namespaces of its own. Needs root and debootstrap.
+# in mount, pid and ipc namespaces of its own with that system as their root. Needs root and debootstrap.
 # --bootstrap-only: stop before the commands. --keep: leave the folder and print its name.
 set -euo pipefail
 
@@ -64,9 +64,11 @@ copy_apt_configuration() {
   cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 }
 
-# Run inside the new namespaces: what a booted machine has mounted, and nothing of this one's.
+# Run inside the new namespaces: what a booted machine has mounted, and nothing of this one's. The root
+# is really changed (pivot_root), since a process in a chroot may not make user namespaces.
 enter() {
   mount --make-rprivate /
+  mount --bind "$root" "$root"
   mount -t proc proc "$root/proc"
   mount --rbind -o ro /sys "$root/sys"
   mount -t tmpfs -o mode=755 tmpfs "$root/dev"
@@ -79,7 +81,10 @@ enter() {
   mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
   mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts" && ln -s pts/ptmx "$root/dev/ptmx"
   mount -t tmpfs -o mode=755 tmpfs "$root/run"
-  exec chroot "$root" /usr/bin/env -i HOME=/root TERM=dumb LANG=C.UTF-8 ${http_proxy:+http_proxy="$http_proxy"} \
+  cd "$root"
+  pivot_root . .
+  umount -l .
+  exec env -i HOME=/root TERM=dumb LANG=C.UTF-8 ${http_proxy:+http_proxy="$http_proxy"} \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     bash -c 'cd /root/shmq && exec bash -c "$1"' try-minimal "$1"
 }

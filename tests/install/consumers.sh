@@ -38,7 +38,7 @@ by_pkg_config() {
 by_find_package() {
   local out=$work/find-package
   rm -rf "$out"
-  cmake -S "$here/consumer" -B "$out" -DCMAKE_PREFIX_PATH="$prefix" -DWITH_PIN=$pin \
+  cmake -S "$here/consumer" -B "$out" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" -DWITH_PIN=$pin \
     -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" \
     -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" >"$out.log" 2>&1 ||
     { cat "$out.log"; return 1; }

@@ -38,10 +38,10 @@ done
 first=$(grep -oE '^```c +(producer|consumer)\.c' "$readme" | head -n 1 | grep -oE '(producer|consumer)')
 second=$([ "$first" = producer ] && echo consumer || echo producer)
 
-# In a /dev/shm of their own where that is allowed, so that no queue of the user's is touched.
+# In a /dev/shm of their own, so that no queue of the user's is touched and none is left.
 cat >"$work/run.sh" <<'RUN'
 first=$1 second=$2
-if [ "$3" = private ]; then mount -t tmpfs tmpfs /dev/shm; fi
+mount -t tmpfs tmpfs /dev/shm || exit 77
 timeout 30 ./$first >$first.out 2>&1 &
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   if ls /dev/shm/shmq.* >/dev/null 2>&1; then break; fi
@@ -50,11 +50,12 @@ done
 timeout 30 ./$second >$second.out 2>&1 && second_status=0 || second_status=$?
 wait $! && first_status=0 || first_status=$?
 echo "$first: exit $first_status; $second: exit $second_status"
-[ $first_status -eq 0 ] && [ $second_status -eq 0 ] && [ -s consumer.out ]
+[ $first_status -eq 0 ] && [ $second_status -eq 0 ] && [ -s consumer.out ] && exit 0
+tail -n 20 producer.out consumer.out
+exit 1
 RUN
 cd "$work"
-if unshare --mount --map-root-user mount -t tmpfs tmpfs /dev/shm 2>/dev/null; then
-  unshare --mount --map-root-user sh ./run.sh "$first" "$second" private
-else
-  sh ./run.sh "$first" "$second" shared
-fi || { tail -n 20 producer.out consumer.out; exit 1; }
+private="unshare --mount"
+[ "$(id -u)" -eq 0 ] || private="$private --map-root-user"
+$private true 2>/dev/null || { echo "skipped: built, but no mount namespace to run them in"; exit 77; }
+exec $private sh ./run.sh "$first" "$second"
