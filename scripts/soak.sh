@@ -4,7 +4,8 @@
 #
 #   scripts/soak.sh [--seconds N] [--seed S] [--ledger DIR]
 #
-# The last line printed is JSON: kills, messages, recoveries, lost, duplicated, leaked, worst_recovery_ms.
+# The last line printed is JSON: kills, messages, recoveries, lost, duplicated, leaked,
+# worst_recovery_ms and more.
 # PRESET chooses the build (release).
 set -eu
 cd "$(dirname "$0")/.."

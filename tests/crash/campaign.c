@@ -167,8 +167,8 @@ static void kill_everywhere(struct campaign *c, const struct path *p) {
     fault(&c->world, &c->world.tally->other, "the victim never fell asleep");
 }
 
-/* The peer acts at state m, the victim is killed at every later one. It matters most right before the
- * victim writes; some states in between are sampled. */
+/* The peer acts at state m, the victim is killed at every later one. It matters most right before
+ * the victim writes; some states in between are sampled. */
 static void kill_contended(struct campaign *c) {
   uint32_t length = c->path.length - 1, last = UINT32_MAX;
   for (uint32_t m = 0; m < length; m++) {
@@ -232,8 +232,8 @@ static void recoverer_body(void *world) {
   victim_end(w->second);
 }
 
-/* A world in which the victim has died at state n and a recoverer, who was there before, stands at its
- * state 0. (Somebody who joins later recovers on the way in: that is KIND_REJOIN.) */
+/* A world in which the victim has died at state n and a recoverer, who was there before, stands at
+ * its state 0. (Somebody who joins later recovers on the way in: that is KIND_REJOIN.) */
 static bool begin_recovery(struct campaign *c, struct victim *r, uint32_t n) {
   struct victim v;
   struct world *w = &c->world;
@@ -282,9 +282,9 @@ static void recover_from(struct campaign *c, uint32_t n, bool every) {
 }
 
 /* Deaths that leave the same bytes and the same locks behind are one death to a recoverer: only the
- * first of each is taken. Of those the short plan takes one in four, and so does KIND_REJOIN, most of
- * whose way has nothing to do with the dead; the full plan takes them all, and kills the recoverer of one
- * in eight at every instruction. */
+ * first of each is taken. Of those the short plan takes one in four, and so does KIND_REJOIN, most
+ * of whose way has nothing to do with the dead; the full plan takes them all, and kills the
+ * recoverer of one in eight at every instruction. */
 static void recover_everywhere(struct campaign *c) {
   uint64_t seen[256];
   uint32_t distinct = 0;

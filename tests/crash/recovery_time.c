@@ -4,10 +4,10 @@
  *
  *   recovery_time [--kills N] [--capacity CELLS]
  *
- *   guarded    from the moment the kernel reports a death until shmq_recover has settled everything the
- *              dead held, as a guard (shmqd, with a pidfd) does it
- *   unguarded  from the same moment until a taker whose way is blocked by the dead one's unpublished cell,
- *              and who was asleep already, has the message behind it
+ *   guarded    from the moment the kernel reports a death until shmq_recover has settled
+ *              everything the dead held, as a guard (shmqd, with a pidfd) does it
+ *   unguarded  from the same moment until a taker whose way is blocked by the dead one's
+ *              unpublished cell, and who was asleep already, has the message behind it
  */
 #include <getopt.h>
 #include <signal.h>
@@ -49,7 +49,7 @@ static _Noreturn void victim(void) {
   for (;;) pause();
 }
 
-/* Kill a victim that holds four leases and a reservation. Returns when the kernel reports its death. */
+/* Kill a victim that holds four leases and a reservation. Returns when the kernel reported it. */
 static int64_t death(void) {
   *ready = 0;
   pid_t pid = fork();

@@ -20,8 +20,8 @@ void tally_add(struct tally *sum, const struct tally *t) {
   if (t->instructions > sum->instructions) sum->instructions = t->instructions;
 }
 
-/* Faults of another kind (a wrong order, a wrong result) must not hide behind four zeros: a survivor
- * that gets one cannot do its work, which is what "hung" says. */
+/* Faults of another kind (a wrong order, a wrong result) must not hide behind four zeros: a
+ * survivor that gets one cannot do its work, which is what "hung" says. */
 static void print_counts(FILE *f, const struct tally *t, bool stops) {
   fprintf(f,
           "\"kills\": %lu, \"lost\": %lu, \"duplicated\": %lu, \"leaked\": %lu, \"hung\": %lu, "

@@ -46,8 +46,8 @@ static enum stop sorted(struct victim *v, int status) {
   return STOP_GONE;
 }
 
-/* Wait for the next stop. A victim that cannot sleep is simply waited for: the worker's alarm bounds
- * that. One that can is watched, and woken each time. */
+/* Wait for the next stop. A victim that cannot sleep is simply waited for: the worker's alarm
+ * bounds that. One that can is watched, and woken each time. */
 static enum stop await(struct victim *v) {
   int status = 0;
   v->slept = 0;
@@ -94,8 +94,8 @@ static void stand_on(struct victim *v, uint64_t address) {
   ptrace(PTRACE_POKEUSER, v->pid, offsetof(struct user, regs.rip), address);
 }
 
-/* Run to the breakpoint at `address` for the (passes + 1)-th time, and stand on it as if it had never
- * been there. */
+/* Run to the breakpoint at `address` for the (passes + 1)-th time, and stand on it as if it had
+ * never been there. */
 static enum stop run_to(struct victim *v, uint64_t address, uint32_t passes) {
   void *at = (void *)(uintptr_t)address;
   errno = 0;

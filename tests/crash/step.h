@@ -5,8 +5,8 @@
  * A victim is a forked child under ptrace. It stops by itself (int3) right before the call under
  * test; that is state 0. State n is n instructions later. The first run is single-stepped and leaves
  * a path: the address of the next instruction at every state. Later runs reach state n through a
- * breakpoint at the nearest state whose address comes up for the first time there, and single steps
- * for the rest, so that a kill point costs the same whether it lies early or late.
+ * breakpoint at a near state whose address has not come up often before, and single steps for the
+ * rest, so that a kill point costs about the same whether it lies early or late.
  */
 #ifndef CRASH_STEP_H
 #define CRASH_STEP_H
@@ -69,8 +69,8 @@ int victim_start(struct victim *v, void (*body)(void *), void *arg);
 /* One instruction. */
 enum stop victim_step(struct victim *v);
 
-/* From state 0 to state `to` of a path. STOP_DONE before `to` means that this run took another way; the
- * victim then stands behind its call. */
+/* From state 0 to state `to` of a path. STOP_DONE before `to` means that this run took another way;
+ * the victim then stands behind its call. */
 enum stop victim_hop(struct victim *v, const struct path *path, uint32_t to);
 
 uint64_t victim_address(const struct victim *v);

@@ -2,11 +2,11 @@
  *
  * What survivors do after a death, and what must then be true.
  *
- *   1  They go on working: a sleeper is woken or wakes by itself, a taker gets what is there, a putter
- *      finds room where there is room, each within the bounded look.
+ *   1  They go on working: a sleeper is woken or wakes by itself, a taker gets what is there, a
+ *      putter finds room where there is room, each within the bounded look.
  *   2  The ledger balances: every message whose put returned is seen once, none twice, one in doubt
  *      at most once, a commit_all wholly or not at all.
- *   3  Nothing is left: no cell, no block, no slot; the audit is clean; the ring takes its full capacity.
+ *   3  Nothing is left: no cell, no block, no slot; the audit is clean; the ring takes all it can.
  */
 #include <errno.h>
 #include <sched.h>
@@ -104,8 +104,8 @@ static bool sleeper_puts(const struct world *w) {
   return (w->call->side & MAIN_TAKE) != 0 && (w->call->side & OUT_PUT) == 0;
 }
 
-/* Must it wake without anybody else doing anything? Yes, when the call that wakes it has returned, or
- * has come so far that what the sleeper waits for is there. */
+/* Must it wake without anybody else doing anything? Yes, when the call that wakes it has returned,
+ * or has come so far that what the sleeper waits for is there. */
 static bool wakes_alone(struct world *w) {
   if (w->page->phase == PHASE_RETURNED) return true;
   if (sleeper_puts(w)) return false;

@@ -3,8 +3,8 @@
  * The world in which a victim dies: one small segment in a known state, a living peer, perhaps a
  * sleeping one, and the ledger that knows what must become of every message.
  *
- * The segment is as small as it can be and still show everything (rings of 4 cells), because the path
- * through a call, not the size of the ring, is what is being searched.
+ * The segment is as small as it can be and still show everything (rings of 4 cells), because the
+ * path through a call, not the size of the ring, is what is being searched.
  */
 #ifndef CRASH_WORLD_H
 #define CRASH_WORLD_H
@@ -193,6 +193,9 @@ int peer_take(struct world *w, shmq *queue, int64_t deadline);
 /* STATE_CONTENDED: one action, chosen by pick, that the mode allows beside the victim. */
 void peer_act(struct world *w, unsigned pick);
 
+/* ---- sleeper.c ---- */
+
+/* STATE_ASLEEP: fork it, and return once it sleeps. */
 bool sleeper_start(struct world *w);
 
 /* ---- survive.c ---- */

@@ -87,8 +87,8 @@ struct judge {
 
 enum { PID_LIMIT = 1 << 22 };
 
-/* A message cannot be overtaken by more than the queues hold, so one that is not delivered this many
- * bytes of ledger after its producer's death never will be. */
+/* A message cannot be overtaken by more than the queues hold, so one that is not delivered this
+ * many bytes of ledger after its producer's death never will be. */
 #define CLOSE_AFTER_BYTES ((off_t)64 << 20)
 
 struct judge *judge_open(int fd) {

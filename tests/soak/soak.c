@@ -2,9 +2,10 @@
  *
  *   soak [--seconds N] [--seed S] [--ledger DIR]
  *
- * The supervisor: keeps three workers of each role going, kills or stops one of them every 20 ms or so,
- * and watches how long the dead stay unrecovered. After half of the deaths it acts as a guard does and
- * recovers at once; after the others it leaves that to whoever is in need. The last line is JSON.
+ * The supervisor: keeps three workers of each role going, kills or stops one of them every 20 ms or
+ * so, and watches how long the dead stay unrecovered. After half of the deaths it acts as a guard
+ * does and recovers at once; after the others it leaves that to whoever is in need. The last
+ * line is JSON.
  * Exit status: 0 nothing lost, duplicated or leaked; 1 otherwise.
  */
 #include "soak.h"
@@ -270,7 +271,8 @@ static void audit(struct soak *s) {
   if (s->leaked)
     fprintf(
         stderr,
-        "FAULT left: dead %u held %lu blocks %lu damaged %lu unexplained %lu, %u of %u blocks free, %u participants\n",
+        "FAULT left: dead %u held %lu blocks %lu damaged %lu unexplained %lu, %u of %u blocks free, "
+        "%u participants\n",
         a.dead_participants, (unsigned long)a.held_by_dead, (unsigned long)a.leaked_blocks,
         (unsigned long)a.damaged, (unsigned long)a.unexplained, info.blocks_free, info.blocks,
         info.participants);
@@ -351,7 +353,8 @@ int main(int argc, char **argv) {
     printf("soak: the ledger is kept: %s\n", s.ledger_path);
   double worst_ms = s.worst_guarded_ms > s.worst_found_ms ? s.worst_guarded_ms : s.worst_found_ms;
   printf(
-      "{\"kills\": %lu, \"stops\": %lu, \"messages\": %lu, \"delivered\": %lu, \"redelivered\": %lu, "
+      "{\"kills\": %lu, \"stops\": %lu, \"messages\": %lu, \"delivered\": %lu, "
+      "\"redelivered\": %lu, "
       "\"recoveries\": %lu, \"lost\": %lu, \"duplicated\": %lu, \"leaked\": %lu, \"faults\": %lu, "
       "\"worst_guarded_ms\": %.3f, \"worst_recovery_ms\": %.3f}\n",
       (unsigned long)s.kills, (unsigned long)s.stops, (unsigned long)v.messages,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The soak: producers, stages and consumers work on one segment while a supervisor kills and stops them
- * at random. What became of each message stands in a ledger outside of the segment, an append-only file
- * that every process writes before and after what it does, and a judge reads it.
+ * The soak: producers, stages and consumers work on one segment while a supervisor kills and stops
+ * them at random. What became of each message stands in a ledger outside of the segment, an
+ * append-only file that every process writes before and after what it does, and a judge reads it.
  *
  *   producer --> raw --> stage (commit_all, forward) --> done --> consumer
  *                 \--> dead (after too many deliveries) ----------> consumer

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the workers do until they are killed. Each tells the ledger what it did right after a call that
- * promises something, and what it is about to do right before one that gives something away.
+ * What the workers do until they are killed. Each tells the ledger what it did right after a call
+ * that promises something, and what it is about to do right before one that gives something away.
  */
 #include "soak.h"
 
@@ -42,7 +42,7 @@ static void check(const struct worker *w, const char *what, int64_t rc) {
   abort();
 }
 
-/* Sizes are log-uniform: as many small ones as large ones; above MESSAGE_CELL they travel in blocks. */
+/* Log-uniform: as many small ones as large ones; above MESSAGE_CELL they travel in blocks. */
 static size_t any_size(struct worker *w) {
   size_t most = (size_t)MESSAGE_MIN << chance(w, 9);
   return MESSAGE_MIN + soak_random(&w->random) % most / 2;
@@ -222,8 +222,8 @@ static void take_some(struct worker *w) {
   ledger_write(w->job->ledger, RECORD_ACKED, ids, n, 0);
 }
 
-/* A copying get has acked when it returns; who is killed before the ledger knows leaves the message in
- * the mailbox, for the supervisor to find. */
+/* A copying get has acked when it returns; who is killed before the ledger knows leaves the message
+ * in the mailbox, for the supervisor to find. */
 static void get_one(struct worker *w) {
   struct mailbox *box = w->job->mailbox;
   memset(box->buffer, 0, sizeof(uint64_t));
