@@ -127,12 +127,19 @@ static void cancel_poll(struct session *s, struct io_op *cancel, struct io_op *t
   io_submit(s->daemon->io, cancel);
 }
 
+/* The resources give up what they keep for the session. Their last answer must not free it under us. */
+static void resources_leave(struct session *s) {
+  s->in_flight++;
+  for (struct resource *r = s->daemon->resources; r; r = r->next)
+    if (r->kind->leave) r->kind->leave(r, s);
+  s->in_flight--;
+}
+
 void session_end(struct session *s, const char *why) {
   if (s->state == SESSION_ENDING) return;
   say(SAY_INFO, "session of uid %u pid %d ends: %s", s->peer.uid, (int)s->peer.pid, why);
-  for (struct resource *r = s->daemon->resources; r; r = r->next)
-    if (r->kind->leave) r->kind->leave(r, s);
   s->state = SESSION_ENDING;
+  resources_leave(s);
   make_cold(s);
   shutdown(s->socket, SHUT_RDWR); /* the client learns it now, whatever is still under way */
   if (s->socket_polled) cancel_poll(s, &s->cancel_op[0], &s->socket_op);
@@ -360,12 +367,13 @@ int sessions_turn(struct daemon *d) {
 void sessions_shut(struct daemon *d) {
   for (struct session *s = d->sessions, *next; s; s = next) {
     next = s->next;
-    for (struct resource *r = d->resources; r; r = r->next)
-      if (r->kind->leave) r->kind->leave(r, s);
+    resources_leave(s);
     if (s->state == SESSION_GREETING)
       session_end(s, "the daemon is shutting down");
     else if (s->state == SESSION_OPEN)
       shmq_service_shutdown(s->service);
+    else
+      free_if_over(s);
   }
 }
 
