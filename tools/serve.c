@@ -112,11 +112,35 @@ static int answer_error(shmq_incoming *incoming, int status, int error) {
   return rc;
 }
 
-static bool is_unwanted(void *context) { return shmq_cancelled(context) != 0; }
+struct request {
+  shmq_incoming *incoming;
+  bool unwanted; /* its command was told to end early */
+};
+
+static bool is_unwanted(void *context) {
+  struct request *request = context;
+  request->unwanted = shmq_cancelled(request->incoming) != 0;
+  return request->unwanted;
+}
+
+/* What became of it: `rc` says whether the command could be started, `status` how it ended. */
+static int answer_with(struct request *request, int rc, int status, const struct capture *capture) {
+  shmq_incoming *incoming = request->incoming;
+  if (rc < 0) {
+    return shmq_reply_error(incoming, rc, NULL, 0, "the command could not be started");
+  }
+  if (request->unwanted) {
+    bool late = incoming->header.deadline_ns <= shmq_now_ns();
+    return shmq_reply_error(incoming, late ? -ETIMEDOUT : -ECANCELED, NULL, 0, NULL);
+  }
+  return status == 0 ? answer_value(incoming, capture->output)
+                     : answer_error(incoming, status, capture->error);
+}
 
 static int answer(const struct serving *serving, shmq_incoming *incoming,
                   struct crew_tally *tally) {
   struct capture capture;
+  struct request request = {.incoming = incoming};
   pid_t pid = -1;
   int status = 0;
   int rc = open_capture(&capture);
@@ -125,17 +149,12 @@ static int answer(const struct serving *serving, shmq_incoming *incoming,
                             .output = capture.output,
                             .error = capture.error,
                             .unwanted = is_unwanted,
-                            .context = incoming};
+                            .context = &request};
   if (rc == 0) {
     rc = command_run_message(&run, incoming->data, incoming->size, &pid, &status);
   }
-  bool done = rc == 0 && status == 0;
-  if (rc < 0) {
-    rc = shmq_reply_error(incoming, rc, NULL, 0, "the command could not be started");
-  } else {
-    rc = done ? answer_value(incoming, capture.output)
-              : answer_error(incoming, status, capture.error);
-  }
+  bool done = rc == 0 && status == 0 && !request.unwanted;
+  rc = answer_with(&request, rc, status, &capture);
   atomic_fetch_add(done && rc == 0 ? &tally->done : &tally->failed, 1);
   close_capture(&capture);
   return rc;

@@ -57,9 +57,9 @@ same() { # same WANTED GOT WHAT
   if [ "$1" != "$2" ]; then report "$3: '$2' instead of '$1'"; fi
 }
 
-until_true() { # until_true COMMAND...: within ten seconds
-  local _
-  for _ in $(seq 500); do
+until_true() { # until_true COMMAND...: within thirty seconds
+  local end=$((SECONDS + 30))
+  while [ $SECONDS -lt $end ]; do
     if "$@" >/dev/null 2>&1; then return 0; fi
     sleep 0.02
   done
