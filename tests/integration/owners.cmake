@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+# Owners as programs, and the examples of the documentation.
+if(TARGET shmq-tool AND TARGET shmq-sqlite)
+  shmq_script_test(NAME sqlite_owner LABELS integration TIMEOUT 600
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sqlite_owner.sh)
+endif()
