@@ -10,6 +10,7 @@
 #ifndef SHMQD_IO_H
 #define SHMQD_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ struct io_op {
   /* the rung's own */
   struct io_op *next;
   int result;
+  bool armed; /* an IO_POLL that has not happened yet */
 };
 
 enum io_rung { IO_AUTO, IO_URING, IO_URING_PLAIN, IO_THREADS };

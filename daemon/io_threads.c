@@ -56,19 +56,24 @@ static void complete_now(struct threads *t, struct io_op *op, int result) {
 /* One shot: the descriptor stays in the set, disarmed, until it is polled again or closed. */
 static void poll_add(struct threads *t, struct io_op *op) {
   struct epoll_event event = {.events = op->flags | EPOLLONESHOT, .data.ptr = op};
+  op->armed = true;
   if (epoll_ctl(t->epoll, EPOLL_CTL_MOD, op->fd, &event) == 0) return;
   if (errno == ENOENT && epoll_ctl(t->epoll, EPOLL_CTL_ADD, op->fd, &event) == 0) return;
+  op->armed = false;
   if (errno == EPERM) /* a plain file is always ready */
     complete_now(t, op, (int)op->flags);
   else
     complete_now(t, op, -errno);
 }
 
+/* What has happened already completes by itself: it may be on its way in the same turn. */
 static void poll_cancel(struct threads *t, struct io_op *op) {
-  if (epoll_ctl(t->epoll, EPOLL_CTL_DEL, op->target->fd, NULL)) {
+  if (!op->target->armed) {
     complete_now(t, op, -ENOENT);
     return;
   }
+  op->target->armed = false;
+  epoll_ctl(t->epoll, EPOLL_CTL_DEL, op->target->fd, NULL);
   complete_now(t, op->target, -ECANCELED);
   complete_now(t, op, 0);
 }
@@ -121,6 +126,7 @@ static int threads_run(void *state, struct io *io, int64_t deadline_ns) {
   for (int i = 0; i < count; i++) {
     struct io_op *op = events[i].data.ptr;
     if (op) {
+      op->armed = false;
       io_complete(io, op, (int)events[i].events);
       n++;
     } else {

@@ -349,7 +349,7 @@ static int session_turn(struct session *s, int64_t now_ns) {
     session_end(s, n == -EPIPE ? "its queue was shut" : "its memory makes no sense");
   else if (s->in_flight >= s->credits)
     make_cold(s); /* until an answer gives a credit back */
-  else if (n == 0 && now_ns - s->active_ns > s->daemon->spin_ns)
+  else if (n == 0 && !s->bell_polled && now_ns - s->active_ns > s->daemon->spin_ns)
     go_to_sleep(s);
   return n > 0 ? n : 0;
 }
@@ -368,18 +368,20 @@ void sessions_shut(struct daemon *d) {
   for (struct session *s = d->sessions, *next; s; s = next) {
     next = s->next;
     resources_leave(s);
-    if (s->state == SESSION_GREETING)
+    if (s->state == SESSION_GREETING) {
       session_end(s, "the daemon is shutting down");
-    else if (s->state == SESSION_OPEN)
+    } else if (s->state == SESSION_OPEN) {
       shmq_service_shutdown(s->service);
-    else
+      make_hot(s); /* what is queued is taken, and then the end of the queue is seen */
+    } else {
       free_if_over(s);
+    }
   }
 }
 
 bool sessions_idle(const struct daemon *d) {
   for (const struct session *s = d->sessions; s; s = s->next)
-    if (s->in_flight) return false;
+    if (s->in_flight || s->state == SESSION_OPEN) return false;
   return true;
 }
 

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A private shmqd of a test's own, in a directory of its own. The program is $SHMQ_BUILD_DIR/daemon/shmqd; the rung is
+ * $SHMQD_DAEMON_IO, which the daemon reads itself.
+ */
+#ifndef TEST_SHMQD_H
+#define TEST_SHMQD_H
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "support/service.h"
+
+struct shmqd {
+  char dir[64];    /* holds control, tree/ and log/ */
+  char socket[96];
+  pid_t pid;
+};
+
+static inline void shmqd_start(struct shmqd *d) {
+  char program[512], tree[160], log[160], ready_fd[16], byte;
+  const char *build = getenv("SHMQ_BUILD_DIR");
+  int ready[2];
+  snprintf(program, sizeof program, "%s/daemon/shmqd", build ? build : ".");
+  snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);
+  snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
+  MUST(pipe(ready));
+  snprintf(ready_fd, sizeof ready_fd, "%d", ready[1]);
+  d->pid = fork();
+  if (d->pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close(ready[0]);
+    execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d->dir, "--ready-fd", ready_fd, "--set",
+          tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
+          "log:log.segment_bytes=2M", (char *)NULL);
+    _exit(127);
+  }
+  close(ready[1]);
+  if (read(ready[0], &byte, 1) != 1) abort();
+  close(ready[0]);
+}
+
+static inline void shmqd_new(struct shmqd *d) {
+  char path[128];
+  snprintf(d->dir, sizeof d->dir, "/tmp/shmqd-test.XXXXXX");
+  if (!mkdtemp(d->dir)) abort();
+  snprintf(d->socket, sizeof d->socket, "%s/control", d->dir);
+  snprintf(path, sizeof path, "%s/tree", d->dir);
+  MUST(mkdir(path, 0700));
+  shmqd_start(d);
+}
+
+/* The exit status, or -signal. */
+static inline int shmqd_stop(struct shmqd *d, int signal_number) {
+  int status;
+  kill(d->pid, signal_number);
+  waitpid(d->pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static inline void shmqd_remove(struct shmqd *d) {
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf %s", d->dir);
+  if (system(command)) abort();
+}
+
+static inline shmq_client *shmqd_client(const struct shmqd *d) {
+  shmq_client *c = NULL;
+  MUST(shmq_client_connect(&c, d->socket, NULL, 0));
+  return c;
+}
+
+/* One request with one piece of payload. */
+static inline int shmqd_ask(shmq_client *c, int resource, uint16_t op, uint64_t v0, uint64_t v1,
+                            const void *data, size_t size, size_t room, shmq_result *r) {
+  struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+  shmq_ask a = {.resource = (uint16_t)resource, .op = op, .value = {v0, v1}, .parts = &part,
+                .part_count = 1, .room = room};
+  return shmq_call(c, &a, r, PATIENCE);
+}
+
+#endif
