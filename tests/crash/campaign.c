@@ -281,25 +281,31 @@ static void recover_from(struct campaign *c, uint32_t n, bool every) {
   }
 }
 
+/* Is the i-th distinct death worth a recoverer, and each of its instructions? Most of the way of
+ * KIND_REJOIN has nothing to do with the dead, so it gets a quarter of the others' share. */
+static bool worth_recovering(const struct campaign *c, uint32_t i, bool *every) {
+  uint32_t share = c->plan->full ? 1 : 4;
+  if (c->job->kind == KIND_REJOIN) share *= 4;
+  *every = c->plan->full && c->job->kind == KIND_RECOVER && i % 8 == 1;
+  return c->plan->only_n >= 0 || i % share == 1 % share;
+}
+
 /* Deaths that leave the same bytes and the same locks behind are one death to a recoverer: only the
- * first of each is taken. Of those the short plan takes one in four, and so does KIND_REJOIN, most
- * of whose way has nothing to do with the dead; the full plan takes them all, and kills the
+ * first of each counts. The short plan takes one in four of those, the full plan all, and kills the
  * recoverer of one in eight at every instruction. */
 static void recover_everywhere(struct campaign *c) {
   uint64_t seen[256];
   uint32_t distinct = 0;
-  bool one = c->plan->only_n >= 0;
-  for (uint32_t n = 0; n < c->path.length; n++) {
-    bool locks = (c->path.mark[n] & MARK_SYSCALL) != 0;
-    bool is_new = (c->path.mark[n] & MARK_WRITE) != 0 || locks || n == 0;
+  int64_t only = c->plan->only_n;
+  for (uint32_t n = 0; n < c->path.length && distinct < 256; n++) {
+    bool every, locks = (c->path.mark[n] & MARK_SYSCALL) != 0;
+    bool is_new = n == 0 || locks || (c->path.mark[n] & MARK_WRITE) != 0;
     for (uint32_t i = 0; i < distinct && is_new && !locks; i++)
       is_new = seen[i] != c->path.image[n];
-    if (one) is_new = n == (uint64_t)c->plan->only_n;
-    if (!is_new || distinct == 256) continue;
-    seen[distinct++] = c->path.image[n];
-    bool all = c->plan->full && c->job->kind != KIND_REJOIN;
-    if (!all && !one && distinct % 4 != 2) continue;
-    recover_from(c, n, all && c->job->kind == KIND_RECOVER && distinct % 8 == 2);
+    if (only >= 0) is_new = n == (uint64_t)only;
+    if (!is_new) continue;
+    seen[distinct] = c->path.image[n];
+    if (worth_recovering(c, distinct++, &every)) recover_from(c, n, every);
   }
 }
 

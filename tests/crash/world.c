@@ -112,7 +112,8 @@ static int take_as(struct world *w, shmq *queue, int64_t deadline) {
   shmq_message m;
   int rc = shmq_lease(queue, &m, deadline);
   if (rc < 0) return rc;
-  ledger_seen(w, queue == w->out, message_id(m.data, m.size), m.attempts);
+  int order = queue == w->main ? 0 : w->call->buries ? -1 : 1; /* the dead come as they are found */
+  ledger_seen(w, order, message_id(m.data, m.size), m.attempts);
   rc = shmq_ack(queue, &m);
   if (rc < 0) fault(w, &w->tally->other, "ack by the living: %s", shmq_strerror(rc));
   return rc;
