@@ -159,9 +159,12 @@ expect 0 "$shmq" put "$q-mail" high --priority 2
 expect 0 "$shmq" put "$q-mail" middle -p 1
 expect 0 "$shmq" get "$q-mail" -e
 prints "$(printf 'high\nmiddle\nlow')"
-expect 0 "$shmq" put "$q-mail" later --delay 200ms
+expect 0 "$shmq" put "$q-mail" much-later --delay 1h
 expect 5 "$shmq" get "$q-mail" --timeout 0
-expect 0 "$shmq" get "$q-mail" --timeout 10s
+expect 0 "$shmq" info "$q-mail" --json
+json '[.depth,.delayed]' '[1,1]'
+expect 0 "$shmq" put "$q-mail" later --delay 200ms
+expect 0 "$shmq" get "$q-mail" --timeout 1m
 prints later
 expect 0 "$shmq" put "$q-mail" gone --ttl 10ms
 sleep 0.05
@@ -169,6 +172,7 @@ expect 5 "$shmq" get "$q-mail" --timeout 0
 expect 0 "$shmq" requeue "$q-mail"
 prints '1 moved'
 expect 0 "$shmq" get "$q-mail" -e
+prints gone
 expect 1 "$shmq" put "$q" x --delay 1s
 says timed
 for policy in fail drop-oldest drop-newest; do

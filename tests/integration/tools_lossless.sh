@@ -33,8 +33,8 @@ mkfifo "$dir/fifo"
 exec 9<>"$dir/fifo"
 "$shmq" get "$q" -e >"$dir/fifo" 9<&- 2>"$dir/err" &
 getter=$!
-blocked() { [ "$(cat /proc/$getter/wchan 2>/dev/null)" = anon_pipe_write ] || grep -q pipe_write /proc/$getter/wchan; }
-until_true eval "blocked || { sleep 0.5; true; }"
+blocked() { "$shmq" info "$q" --json | jq -e '.gets > 0 and .leased > 0'; }
+until_true blocked # the first batch fits into the pipe, the second does not
 kill -TERM $getter
 wait $getter
 same 1 $? "the status of an interrupted get"

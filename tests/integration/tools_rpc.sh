@@ -61,7 +61,8 @@ expect 1 timeout 10 "$shmq" call "$q" again
 # SIGTERM cancels a call.
 "$shmq" call "$q" sleep 2>"$dir/err" &
 call=$!
-sleep 0.5
+served() { "$shmq" info "$q" --json | jq -e '.leased == 1'; }
+until_true served
 kill -TERM $call
 wait $call
 same 1 $? "a call that was told to stop"

@@ -99,22 +99,22 @@ expect 0 "$shmq" tail "$q" -e -n 2
 prints "$(printf 'old 2\nold 3')"
 expect 0 "$shmq" tail "$q" -e -n 1 --json
 json '[.size,.data]' '[5,"old 3"]'
-"$shmq" tail "$q" -n 0 -i 1ms >"$dir/tail" 2>"$dir/err" &
+"$shmq" tail "$q" -n 1 -i 1ms >"$dir/tail" 2>"$dir/err" &
 tail=$!
-sleep 0.3
+until_true test -s "$dir/tail" # it has looked
 for i in 1 2 3; do "$shmq" put "$q" "new $i"; done
 "$shmq" put "$q" urgent -p 1
-new_ones() { [ "$(wc -l <"$dir/tail")" -eq 4 ]; }
+new_ones() { [ "$(wc -l <"$dir/tail")" -eq 5 ]; }
 until_true new_ones
 kill $tail
 wait $tail
 same 0 $? "a tail that was told to stop"
-same 'new 1,new 2,new 3,urgent' "$(sort "$dir/tail" | paste -sd ,)" "what tail saw"
+same 'new 1,new 2,new 3,old 3,urgent' "$(sort "$dir/tail" | paste -sd ,)" "what tail saw"
 expect 0 "$shmq" info "$q" --json
 json '[.depth,.gets,.puts]' '[8,0,8]'
-"$shmq" tail "$q" -n 0 -i 10s 2>"$dir/err" >/dev/null &
+"$shmq" tail "$q" -n 1 -i 1h 2>"$dir/err" >"$dir/tail" &
 tail=$!
-sleep 0.3
+until_true test -s "$dir/tail"
 "$shmq" get "$q" -n 8 >/dev/null
 "$shmq" put "$q" unseen
 "$shmq" get "$q" >/dev/null
