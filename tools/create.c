@@ -100,9 +100,9 @@ static int read_queue(char *text, struct wishes *wishes) {
   if (pairs != NULL) {
     *pairs++ = '\0';
   }
-  wishes->name = text;
-  wishes->capacity = options.first.capacity;
-  wishes->message_size = options.first.message_size;
+  *wishes = (struct wishes){.name = text,
+                            .capacity = options.first.capacity,
+                            .message_size = options.first.message_size};
   struct address address;
   const char *fault =
       *text == '\0' || strchr(text, '/') != NULL || strlen(text) > SHMQ_QUEUE_NAME_MAX
