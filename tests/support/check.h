@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,11 +65,13 @@ static inline int small_memfd(uint32_t flags, uint32_t participants) {
   return fd;
 }
 
+/* A child of a test that is killed goes with it. */
 static inline pid_t child(void (*work)(void *), void *argument) {
   fflush(NULL);
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     work(argument);
     _exit(0);
   }
