@@ -4,3 +4,8 @@ if(TARGET shmq-tool AND TARGET shmq-sqlite)
   shmq_script_test(NAME sqlite_owner LABELS integration TIMEOUT 600
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/sqlite_owner.sh)
 endif()
+
+if(TARGET shmq-tool AND TARGET lru)
+  shmq_script_test(NAME examples LABELS integration TIMEOUT 600
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/examples.sh)
+endif()
