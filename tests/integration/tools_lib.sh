@@ -11,6 +11,7 @@ checks=0
 
 cleanup() {
   local name
+  [ "$BASHPID" = $$ ] || return # a child that was killed before it became a command
   for name in /dev/shm/shmq."$q"*; do
     if [ -e "$name" ]; then "$shmq" rm "${name#/dev/shm/shmq.}"; fi
   done

@@ -47,17 +47,17 @@ head -c $(($(wc -c <"$dir/piped") / 1000 * 1000)) "$dir/piped" >"$dir/got"
 sort "$dir/got" | cmp -s - "$dir/lines" || report "interrupted: not each message exactly once"
 
 # ---- SIGTERM while it waits ----
-"$shmq" get "$q" -n 0 >"$dir/out" &
+"$shmq" get "$q" -n 0 >"$dir/endless" &
 getter=$!
 "$shmq" put "$q" first
-until_true test -s "$dir/out"
+until_true test -s "$dir/endless"
 kill -TERM $getter
 wait $getter
 same 0 $? "the status of an endless get that was told to stop"
-env --default-signal=INT "$shmq" get "$q" -n 2 >"$dir/out" & # the shell ignores it in the background
+env --default-signal=INT "$shmq" get "$q" -n 2 >"$dir/two" & # the shell ignores it in the background
 getter=$!
 "$shmq" put "$q" one
-until_true test -s "$dir/out"
+until_true test -s "$dir/two"
 kill -INT $getter
 wait $getter
 same 1 $? "the status of a get that was told to stop before it had all"

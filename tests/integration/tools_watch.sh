@@ -112,9 +112,9 @@ same 0 $? "a tail that was told to stop"
 same 'new 1,new 2,new 3,old 3,urgent' "$(sort "$dir/tail" | paste -sd ,)" "what tail saw"
 expect 0 "$shmq" info "$q" --json
 json '[.depth,.gets,.puts]' '[8,0,8]'
-"$shmq" tail "$q" -n 1 -i 1h 2>"$dir/err" >"$dir/tail" &
+"$shmq" tail "$q" -n 1 -i 1h 2>"$dir/err" >"$dir/slow" &
 tail=$!
-until_true test -s "$dir/tail"
+until_true test -s "$dir/slow"
 "$shmq" get "$q" -n 8 >/dev/null
 "$shmq" put "$q" unseen
 "$shmq" get "$q" >/dev/null
