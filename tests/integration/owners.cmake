@@ -6,6 +6,8 @@ if(TARGET shmq-tool AND TARGET shmq-sqlite)
 endif()
 
 if(TARGET shmq-tool AND TARGET lru)
-  shmq_script_test(NAME examples LABELS integration TIMEOUT 600
-    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/examples.sh)
+  foreach(part examples patterns)
+    shmq_script_test(NAME ${part} LABELS integration TIMEOUT 600
+      COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${part}.sh)
+  endforeach()
 endif()
