@@ -307,7 +307,7 @@ static bool one(size_t operation, int nth, int error) {
 }
 
 int main(void) {
-  const int errors[] = {ENOSPC, EMFILE, ENOMEM, EINTR, EAGAIN};
+  const int errors[] = {ENOSPC, EMFILE, ENOMEM, EINTR, EAGAIN, ENOSYS, EPERM};
   int injections = 0;
   snprintf(name, sizeof name, "t-faults-%d", getpid());
   EXPECT(shmq_create_memfd(&small, &fd), 0);

@@ -210,10 +210,9 @@ static void case_two_attachments(void) {
 
 static void nothing(int signal) { (void)signal; }
 static void sleeps_and_is_interrupted(void *argument) {
-  (void)argument;
   shmq_segment *s;
   shmq *q = open_fd(fd, &s);
-  struct sigaction action = {.sa_handler = nothing};
+  struct sigaction action = {.sa_handler = nothing, .sa_flags = *(int *)argument};
   sigaction(SIGUSR1, &action, NULL);
   EXPECT(get_number(q, SHMQ_FOREVER), -EINTR);
   EXPECT(get_number(q, SHMQ_NOWAIT), -EAGAIN);
@@ -222,20 +221,22 @@ static void sleeps_and_is_interrupted(void *argument) {
   shmq_detach(s);
 }
 static void case_signal(void) {
-  shmq_segment *s;
-  shmq *q = open_fd(fd, &s);
-  pid_t pid = child(sleeps_and_is_interrupted, NULL);
-  int status = 0;
-  /* The handler may not be there yet, or the child between two sleeps: until it has noticed. */
-  usleep(50000);
-  while (waitpid(pid, &status, WNOHANG) == 0) {
-    kill(pid, SIGUSR1);
-    usleep(5000);
+  for (int flags = 0; flags <= SA_RESTART; flags += SA_RESTART) {
+    shmq_segment *s;
+    shmq *q = open_fd(fd, &s);
+    pid_t pid = child(sleeps_and_is_interrupted, &flags);
+    int status = 0;
+    /* The handler may not be there yet, or the child between two sleeps: until it has noticed. */
+    usleep(50000);
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+      kill(pid, SIGUSR1);
+      usleep(5000);
+    }
+    CHECK(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1), "%d", status);
+    if (status == 0) EXPECT(get_number(q, PATIENCE), 1);
+    shmq_close(q);
+    shmq_detach(s);
   }
-  CHECK(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1), "%d", status);
-  if (status == 0) EXPECT(get_number(q, PATIENCE), 1);
-  shmq_close(q);
-  shmq_detach(s);
 }
 
 /* ---- roles of the killed ---- */
