@@ -16,7 +16,7 @@
  *   Context   a segment attachment and its queue handles belong to one thread at a time; other
  *             threads attach for themselves. After fork the child's first call joins anew, and
  *             messages its parent held are the parent's (-ESTALE). No call is async-signal-safe.
- *   Signals   a call that sleeps returns -EINTR when a handler ran, with SA_RESTART too: every sleep has an end.
+ *   Signals   a call that sleeps returns -EINTR when a handler ran; SA_RESTART does not prevent it.
  *   Crash     a caller killed inside any call leaves nothing that blocks the others for longer
  *             than a bounded look (50 ms at first, 1 s at most), and nothing half-done.
  */
@@ -120,7 +120,8 @@ typedef struct shmq_options {
  * Errors: -EINVAL a name or option out of range, -EEXIST a live segment of that name, -EACCES,
  *   -ENOSPC no room in /dev/shm (shmq_nospace_detail), -ENAMETOOLONG.
  * Crash: a creator that dies leaves a segment without its magic word; the next create takes it
- *   over, and openers report -ENOENT, or -EBADMSG when it had its memory already. Source: 2-queue "Segment" in docs/design/queue.md. */
+ *   over, and openers report -ENOENT, or -EBADMSG when it had its memory already.
+ *   Source: 2-queue "Segment" in docs/design/queue.md. */
 SHMQ_API int shmq_create(const char *name, const shmq_options *options);
 
 /* The same in an anonymous memfd sealed against shrinking and growing; *fd is O_CLOEXEC and the
