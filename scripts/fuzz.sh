@@ -58,7 +58,8 @@ run() { # run TARGET
   local leaks=1
   [ "$1" != arguments ] || leaks=0 # the program keeps its arguments to its end
   mkdir -p "$build/corpus/$1"
-  if ! ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=$leaks "${launch[@]}" "$program" -max_total_time="$seconds" -timeout=20 -len_control=0 -print_final_stats=1 \
+  # The limit of an input: it makes up to 200 calls, each of which may wait for a bounded look.
+  if ! ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=$leaks "${launch[@]}" "$program" -max_total_time="$seconds" -timeout=120 -len_control=0 -print_final_stats=1 \
     -artifact_prefix="$build/found/$1-" "${options[@]}" "$build/corpus/$1" "tests/fuzz/corpus/$1" >"$log" 2>&1; then
     grep -vE '^#[0-9]|NEW_FUNC' "$log" | tail -n 80
     return 1

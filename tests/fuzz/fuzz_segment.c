@@ -9,7 +9,7 @@
 #include "guard.h"
 #include "world.h"
 
-enum { STEPS_MAX = 400, PATIENCE_NS = 20000 };
+enum { STEPS_MAX = 200, PATIENCE_NS = 20000 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

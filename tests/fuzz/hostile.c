@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -75,6 +76,7 @@ static pid_t start(enum role role, int fd, const shmq_segment *segment, uint64_t
   pid_t pid = fork();
   check(pid >= 0, "fork");
   if (pid > 0) return pid;
+  prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is ended from outside leaves nobody behind */
   struct input in = input_endless(seed * ROLES + role);
   switch (role) {
     case SCRIBBLER: scribble(segment, &in); break;
