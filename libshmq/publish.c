@@ -99,20 +99,42 @@ static bool drop_oldest(shmq *q, uint32_t band, const shmq__event *event) {
   return true;
 }
 
+/* Tombstones at head keep a putter out although nothing is in the queue; it may be the only one who
+ * looks, so it frees them as a taker would. Where one declared consumer owns head, that one does. */
+static bool skip_tombstones(shmq *q, uint32_t band) {
+  const shmq__ring_view *r = &q->rings[band];
+  bool skipped = false;
+  if (!r->consumer_records) return false;
+  for (;;) {
+    uint64_t x = a_load(&r->index->head), p = index_position(x);
+    uint64_t w = a_load(cell_word(r, p));
+    if (w != cell_tombstone(turn_of(r, p))) return skipped;
+    if (!ring_advance(&r->index->head, r->consumer_records, r->mask, &x, 1, q->segment->me))
+      continue;
+    struct shmq__held held = {.ring = r, .position = p, .word = w, .block = -1};
+    shmq__settle_done(q, &held);
+    skipped = true;
+  }
+}
+
 int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, struct shmq__held *out,
                        int64_t deadline_ns) {
   shmq__event *event;
   int rc = shmq__reserve(q, size, post, out, &event);
   if (likely(rc != -EAGAIN)) return rc;
   struct shmq__waiter w = waiter(q, event, deadline_ns);
-  uint32_t drops = 0;
+  uint32_t band = post ? post->band : 0, drops = 0;
   do {
+    if (skip_tombstones(q, band)) {
+      rc = shmq__reserve(q, size, post, out, &event);
+      continue;
+    }
     switch (q->config->full_policy) {
       case SHMQ_FULL_FAIL: return -EAGAIN;
       case SHMQ_FULL_DROP_NEWEST: (void)a_add(&q->queue->dropped, 1u); return 1;
       case SHMQ_FULL_DROP_OLDEST:
         /* No more than the queue holds: if room goes as fast as it is made, the deadline counts. */
-        if (drops++ < q->config->capacity && drop_oldest(q, post ? post->band : 0, event)) break;
+        if (drops++ < q->config->capacity && drop_oldest(q, band, event)) break;
         __attribute__((fallthrough));
       default:
         if (w.event != event) { /* room in the ring came, a block has not, or the other way round */

@@ -200,8 +200,11 @@ static void stop_at(struct campaign *c, uint32_t n) {
     w->page->traced = 0;
     if (victim_stop(&v) != 0) fault(w, &w->tally->other, "the victim could not be stopped");
     respect(w, n);
-    if (w->state == STATE_SLEEPS) world_wake_victim(w);
-    int status = victim_continue(&v, 10000);
+    int status = -1;
+    for (int i = 0; i < 10 && status < 0; i++) { /* a batch may sleep several times */
+      if (w->state == STATE_SLEEPS) world_wake_victim(w);
+      status = victim_continue(&v, i < 8 ? 5 : 5000);
+    }
     if (status != 0)
       fault(w, &w->tally->hung, "continued, it ended with wait status %#x", (unsigned)status);
     else if (!unharmed(w))

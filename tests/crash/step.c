@@ -149,16 +149,20 @@ int victim_stop(struct victim *v) {
 }
 
 int victim_continue(struct victim *v, int ms) {
-  struct timespec tick = {.tv_nsec = 50000};
+  struct timespec tick = {.tv_nsec = 50000}, now, end;
   int status;
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  end.tv_sec += ms / 1000;
+  end.tv_nsec += ms % 1000 * 1000000L;
   kill(v->pid, SIGCONT);
-  for (int i = 0; i < ms * 20; i++) {
+  do {
     if (waitpid(v->pid, &status, WNOHANG) == v->pid) {
       v->pid = 0;
       return status;
     }
     nanosleep(&tick, NULL);
-  }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while ((now.tv_sec - end.tv_sec) * 1000000000L + now.tv_nsec < end.tv_nsec);
   return -1;
 }
 

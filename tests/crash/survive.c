@@ -152,6 +152,15 @@ static void release_held(struct world *w) {
   memset(&w->peer_lease, 0, sizeof w->peer_lease);
 }
 
+/* Cells given up wait for a taker; only a declared consumer may take them from its queue. */
+static bool given_up(struct world *w) {
+  shmq_cell_info cell;
+  uint64_t cursor = 0;
+  while (shmq_view_next(w->view, 0, &cursor, &cell, NULL, 0) > 0)
+    if (cell.state == SHMQ_CELL_TOMBSTONE) return true;
+  return false;
+}
+
 /* One message out and one in, as the state allows. */
 static void go_on(struct world *w) {
   shmq_queue_info info = look(w, 0);
@@ -159,6 +168,7 @@ static void go_on(struct world *w) {
     timed_take(w, w->main, "take what is there");
   info = look(w, 0);
   bool room = info.leased == 0 && info.returned == 0 && info.depth + info.reserved < CAPACITY;
+  if (w->mode == MODE_MPSC || w->mode == MODE_SPSC) room = room && !given_up(w);
   if (room && !w->call->shuts) timed_put(w, w->main, "put where there is room");
 }
 
