@@ -43,30 +43,37 @@ for file in $(sources libshmq daemon tools services examples python); do
 done
 
 # Calls go downward: a file of the library includes only from its own layer or from lower ones.
-layer() {
+layer() { # sets `rank`: no process for each of a thousand includes
   case $1 in
-    base/*) echo 0 ;;
-    os/*) echo 1 ;;
-    core/*) echo 2 ;;
-    rpc/* | pin/*) echo 4 ;;
-    *) echo 3 ;;
+    base/*) rank=0 ;;
+    os/*) rank=1 ;;
+    core/*) rank=2 ;;
+    rpc/* | pin/*) rank=4 ;;
+    *) rank=3 ;;
   esac
 }
 for file in $(sources libshmq/base libshmq/os libshmq/core libshmq/rpc libshmq/pin libshmq/*.[ch]); do
   name=${file#libshmq/}
+  layer "$name"
+  own=$rank
   for header in $(includes "$file"); do
-    if [ -e "$(dirname "$file")/$header" ]; then
-      target=$(realpath --relative-to=libshmq "$(dirname "$file")/$header")
-    elif [ -e "libshmq/$header" ]; then
-      target=$header
-    else
-      continue # the system's or public
-    fi
+    case $header in
+      *..*) target=$(realpath -m --relative-to=libshmq "${file%/*}/$header") ;;
+      *)
+        if [ -e "${file%/*}/$header" ]; then
+          target=${file%/*}/$header
+          target=${target#libshmq/}
+        elif [ -e "libshmq/$header" ]; then
+          target=$header
+        else
+          continue # the system's or public
+        fi ;;
+    esac
     case $target in include/*) continue ;; esac
-    [ "$(layer "$target")" -le "$(layer "$name")" ] || breach "$file" "includes upward: $header"
+    layer "$target"
+    [ "$rank" -le "$own" ] || breach "$file" "includes upward: $header"
     # rpc and pin are users of the public interface; only os and base may serve them beside it.
-    if [ "$(layer "$name")" -eq 4 ] && [ "$(layer "$target")" -ge 2 ] &&
-      [ "${target%%/*}" != "${name%%/*}" ]; then
+    if [ "$own" -eq 4 ] && [ "$rank" -ge 2 ] && [ "${target%%/*}" != "${name%%/*}" ]; then
       breach "$file" "goes round the public interface: $header"
     fi
   done
@@ -101,15 +108,20 @@ for file in $(sources libshmq); do
 done
 
 # What every file carries, and what none does.
-for file in $(everything); do
-  head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || breach "$file" "no SPDX line"
-  ! grep -qE '\<(TO''DO|FIX''ME|XX''X)\>' "$file" || breach "$file" "unfinished work is marked in it"
-  [ "$(wc -l <"$file")" -le 900 ] || breach "$file" "longer than 900 lines"
-done
-while read -r file; do
-  head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || breach "$file" "no SPDX line"
-done < <(find . -path ./build -prune -o \
-  \( -name '*.sh' -o -name '*.cmake' -o -name '*.py' -o -name CMakeLists.txt \) -print)
+while IFS=: read -r file what; do breach "$file" "$what"; done < <(
+  everything | xargs -r awk '
+    function finish() {
+      if (file != "" && !licensed) print file ": no SPDX line"
+      if (file != "" && lines > 900) print file ": longer than 900 lines"
+    }
+    FNR == 1 { finish(); file = FILENAME; licensed = 0 }
+    { lines = FNR }
+    FNR <= 3 && /SPDX-License-Identifier: Apache-2\.0/ { licensed = 1 }
+    /(^|[^A-Za-z0-9_])(TO''DO|FIX''ME|XX''X)([^A-Za-z0-9_]|$)/ { print FILENAME ": unfinished work is marked in it" }
+    END { finish() }'
+  find . -path ./build -prune -o \
+    \( -name '*.sh' -o -name '*.cmake' -o -name '*.py' -o -name CMakeLists.txt \) \
+    -exec grep -L 'SPDX-License-Identifier: Apache-2\.0' {} + | sed 's/$/: no SPDX line/')
 
 # The self-test: break each rule in a tree of its own and count what is found.
 if [ $# -eq 0 ]; then
