@@ -148,6 +148,10 @@ static void fail(struct log *log, int error) {
 
 /* ---- a batch on its way ---- */
 
+static uint64_t whole_blocks(uint64_t bytes) {
+  return (bytes + LOG_BLOCK - 1) & ~(uint64_t)(LOG_BLOCK - 1);
+}
+
 static void batch_done(struct log *log) {
   log->flying->bytes = 0;
   log->flying->to_disk = false;
@@ -165,6 +169,7 @@ static void synced(struct io_op *op, int result) {
     return;
   }
   log->synced = log->written;
+  log->offset = whole_blocks(log->offset); /* what is on the disk is not written again */
   batch_done(log);
 }
 
@@ -208,13 +213,16 @@ static void wrote(struct io_op *op, int result) {
     all_written(log, op->flags & RWF_DSYNC);
 }
 
-/* With everything before it on the disk, a batch needs no sync of its own (RWF_DSYNC). */
+/* What is wanted on the disk goes there past the page cache, and with everything before it there needs no
+ * sync of its own (RWF_DSYNC). What is only to survive this process goes no further than the cache, so it
+ * does not wait for the disk. */
 static void write_rest(struct log *log) {
   struct batch *b = log->flying;
+  const struct log_segment *s = &log->files.segments[log->files.count - 1];
   bool durable = b->to_disk && log->synced == b->first;
   log->state = LOG_WRITING;
   log->op = (struct io_op){.what = IO_WRITE,
-                           .fd = last_fd(log),
+                           .fd = b->to_disk && s->direct >= 0 ? s->direct : s->fd,
                            .flags = durable ? RWF_DSYNC : 0,
                            .buffer = b->data + log->flown,
                            .bytes = b->bytes - log->flown,
@@ -272,15 +280,18 @@ static void turn_segment(struct log *log) {
 
 /* ---- once a turn ---- */
 
+/* A batch for the disk has blocks of its own; one for the page cache goes on where the last one ended. */
 static void fly(struct log *log) {
   struct batch *b = log->filling;
-  size_t padded = (b->bytes + LOG_BLOCK - 1) & ~(size_t)(LOG_BLOCK - 1);
-  if (log->offset + padded > log->files.segment_bytes) {
+  uint64_t offset = b->to_disk ? whole_blocks(log->offset) : log->offset;
+  size_t bytes = b->to_disk ? whole_blocks(b->bytes) : b->bytes;
+  if (offset + bytes > log->files.segment_bytes) {
     turn_segment(log);
     return;
   }
-  memset(b->data + b->bytes, 0, padded - b->bytes);
-  b->bytes = padded;
+  memset(b->data + b->bytes, 0, bytes - b->bytes);
+  b->bytes = bytes;
+  log->offset = offset;
   log->filling = log->flying;
   log->flying = b;
   log->filling->count = 0;

@@ -4,8 +4,8 @@
  *
  * On disk: a directory of segments named by their first record's number, NUMBER.log, all of one size and
  * zero-written before use, because a write into written blocks needs no journal. Records are frames,
- * {header, record, padding to 8}; each batch begins at a multiple of 4096, so an acknowledged block is
- * never written again. Numbers have no gaps: the log ends at the first place where the next number
+ * {header, record, padding to 8}; a batch for the disk has whole blocks of 4096 to itself, so what was
+ * acknowledged there is never written again. Numbers have no gaps: the log ends at the first place where the next number
  * does not stand with a right checksum.
  */
 #ifndef SHMQD_RESOURCE_LOG_H
@@ -40,7 +40,8 @@ struct log_mark {
 
 struct log_segment {
   uint64_t first; /* number of its first record */
-  int fd;
+  int fd;     /* through the page cache: reads, and writes that nobody wants on the disk yet */
+  int direct; /* O_DIRECT: writes that go to the disk at once; -1: the file system has none */
   struct log_mark *marks;
   size_t mark_count, mark_room;
 };
@@ -50,7 +51,6 @@ struct log_files {
   int directory;
   const char *name; /* of the resource, for messages */
   uint64_t segment_bytes;
-  bool direct; /* the file system takes O_DIRECT */
   struct log_segment *segments; /* oldest first; the last is written to */
   size_t count, room;
   int spare; /* a zero-written file without a name of its own yet, or -1 */

@@ -41,12 +41,8 @@ static void segment_path(char path[32], uint64_t first) {
   snprintf(path, 32, "%020" PRIu64 ".log", first);
 }
 
-static int open_file(struct log_files *f, const char *name, int flags) {
-  int fd = openat(f->directory, name, flags | O_RDWR | O_CLOEXEC | (f->direct ? O_DIRECT : 0), 0600);
-  if (fd < 0 && errno == EINVAL && f->direct) {
-    f->direct = false;
-    return open_file(f, name, flags);
-  }
+static int open_file(const struct log_files *f, const char *name, int flags) {
+  int fd = openat(f->directory, name, flags | O_RDWR | O_CLOEXEC, 0600);
   return fd < 0 ? -errno : fd;
 }
 
@@ -91,7 +87,10 @@ static struct log_segment *add_segment(struct log_files *f, uint64_t first, int 
     f->segments = segments;
     f->room = room;
   }
-  f->segments[f->count] = (struct log_segment){.first = first, .fd = fd};
+  char name[32];
+  segment_path(name, first);
+  int direct = openat(f->directory, name, O_WRONLY | O_DIRECT | O_CLOEXEC);
+  f->segments[f->count] = (struct log_segment){.first = first, .fd = fd, .direct = direct};
   return &f->segments[f->count++];
 }
 
@@ -126,6 +125,7 @@ int log_files_mark(struct log_files *f, uint64_t number, uint64_t offset) {
 static void drop_segments(struct log_files *f, size_t n) {
   for (size_t i = 0; i < n; i++) {
     close(f->segments[i].fd);
+    if (f->segments[i].direct >= 0) close(f->segments[i].direct);
     free(f->segments[i].marks);
   }
   memmove(f->segments, f->segments + n, (f->count - n) * sizeof *f->segments);
@@ -167,7 +167,7 @@ static int list_segments(const struct log_files *f, uint64_t **numbers, size_t *
 int log_files_open(struct log_files *f, const char *path, uint64_t segment_bytes, const char *name) {
   uint64_t *numbers;
   size_t count;
-  *f = (struct log_files){.segment_bytes = segment_bytes, .name = name, .direct = true, .spare = -1};
+  *f = (struct log_files){.segment_bytes = segment_bytes, .name = name, .spare = -1};
   if (mkdir(path, 0700) && errno != EEXIST) return -errno;
   f->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (f->directory < 0) return -errno;
