@@ -12,6 +12,7 @@ struct shmq__pollable {
 };
 
 static int make(shmq *q, bool with_thread) {
+  if (q->pollable && shmq__futex_fd_inherited(q->pollable->futex_fd)) shmq__pollable_free(q);
   if (q->pollable) return 0;
   struct shmq__pollable *p = calloc(1, sizeof *p);
   if (!p) return -ENOMEM;

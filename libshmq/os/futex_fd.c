@@ -40,6 +40,7 @@ struct helper {
 
 struct shmq__futex_fd {
   int fd;
+  pid_t owner; /* a forked child has no helper thread, and the ring is its parent's */
   bool with_thread;
   struct ring ring;
   struct helper helper;
@@ -188,9 +189,11 @@ static int helper_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t
 
 /* ---- both ---- */
 
+bool shmq__futex_fd_inherited(const struct shmq__futex_fd *f) { return f->owner != getpid(); }
+
 void shmq__futex_fd_free(struct shmq__futex_fd *f) {
   if (!f) return;
-  if (f->with_thread) helper_free(&f->helper);
+  if (f->with_thread && !shmq__futex_fd_inherited(f)) helper_free(&f->helper);
   ring_free(&f->ring);
   if (f->fd >= 0) (void)close(f->fd);
   free(f);
@@ -200,6 +203,7 @@ int shmq__futex_fd_make(struct shmq__futex_fd **out, bool with_thread) {
   struct shmq__futex_fd *f = calloc(1, sizeof *f);
   if (!f) return -ENOMEM;
   f->fd = -1;
+  f->owner = getpid();
   if (!with_thread && ring_make(f) == 0 && ring_works(f)) {
     *out = f;
     return 0;
@@ -218,5 +222,6 @@ int shmq__futex_fd_make(struct shmq__futex_fd **out, bool with_thread) {
 int shmq__futex_fd_descriptor(const struct shmq__futex_fd *f) { return f->fd; }
 
 int shmq__futex_fd_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value) {
+  if (shmq__futex_fd_inherited(f)) return -ESTALE;
   return f->with_thread ? helper_arm(f, word, value) : ring_arm(f, word, value);
 }

@@ -15,6 +15,8 @@ struct shmq__futex_fd;
 /* Returns 0 or -errno. with_thread: do not try io_uring. */
 int shmq__futex_fd_make(struct shmq__futex_fd **out, bool with_thread);
 void shmq__futex_fd_free(struct shmq__futex_fd *f);
+/* Was it made before a fork, by the parent? Then it can only be freed. */
+bool shmq__futex_fd_inherited(const struct shmq__futex_fd *f);
 int shmq__futex_fd_descriptor(const struct shmq__futex_fd *f);
 
 /* Forget earlier wake-ups and become readable when *word is woken or differs from value. One wait is under way

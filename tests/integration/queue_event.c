@@ -131,22 +131,40 @@ static void closing(void) {
 }
 
 /* A child closes what it inherited, armed or not, and does not disturb its parent. */
+struct inherited {
+  shmq *q;
+  bool again;
+};
 static void close_inherited(void *argument) {
-  shmq *q = argument;
+  const struct inherited *i = argument;
+  shmq *q = i->q;
   shmq_segment *s = shmq_segment_of(q);
   alarm(30); /* a close that waits for a thread which the child does not have */
+  EXPECT(shmq_event_arm(q), -ESTALE);
+  if (i->again) { /* and asks for one of its own */
+    int epoll = watch(q, 0);
+    EXPECT(shmq_event_arm(q), 0);
+    EXPECT(put_number(q, 1), 0);
+    CHECK(polls(epoll, LONG_MS), "a descriptor of its own");
+    EXPECT(get_number(q, SHMQ_NOWAIT), 1);
+    close(epoll);
+  }
   shmq_close(q);
   shmq_detach(s);
 }
 static void forked(void) {
-  for (int armed = 0; armed < 2; armed++) {
+  for (int round = 0; round < 40; round++) {
     int fd = small_memfd(0, 4);
     shmq_segment *s;
     shmq *q = open_fd(fd, &s);
     int epoll = watch(q, 0);
+    bool armed = round % 2;
+    /* One put wakes one sleeper: the child's, if its parent has not armed. */
+    struct inherited i = {.q = q, .again = round % 4 == 2};
     if (armed) EXPECT(shmq_event_arm(q), 0);
-    SUCCEEDED(child(close_inherited, q));
-    if (!armed) EXPECT(shmq_event_arm(q), 0);
+    SUCCEEDED(child(close_inherited, &i));
+    /* The child's own put and get may have made it readable: arm until it is not. */
+    while (shmq_event_arm(q) != 0) EXPECT(get_number(q, SHMQ_NOWAIT), -EAGAIN);
     EXPECT(put_number(q, 1), 0);
     CHECK(polls(epoll, LONG_MS), "the parent's descriptor works on");
     close(epoll);

@@ -351,7 +351,8 @@ SHMQ_API int shmq_wait(shmq_wait_item *items, int n, int64_t deadline_ns);
  * Context: made of a small io_uring with FUTEX_WAIT; where the kernel has none (before 6.7), of an
  * eventfd and one helper thread with all signals blocked, the only thread this library ever starts. */
 SHMQ_API int shmq_event_fd(shmq *queue);
-/* Arm the descriptor. Returns: 1 readable now, do not poll; 0 armed; negative errno. */
+/* Arm the descriptor. Returns: 1 readable now, do not poll; 0 armed; negative errno: -ESTALE it is the parent's,
+ * from before a fork; shmq_event_fd makes the child one of its own. */
 SHMQ_API int shmq_event_arm(shmq *queue);
 
 /* ---- guarding ---------------------------------------------------------------------------- */
