@@ -65,6 +65,24 @@ static void produce(int me) {
   }
 }
 
+/* Two reservations at a time, if there is room. */
+static void produce_held(int me) {
+  shmq *q = queues[me];
+  shmq_message m[2];
+  for (int done = 0; done < the_case->puts;) {
+    int n = shmq_reserve(q, 8, &m[0], SHMQ_FOREVER) == 0;
+    check(n == 1, "reserve failed");
+    if (n == 1 && done + 1 < the_case->puts && shmq_reserve(q, 8, &m[1], SHMQ_NOWAIT) == 0) n = 2;
+    for (int i = 0; i < n; i++, done++) {
+      uint64_t id = (uint64_t)(me * the_case->puts + done);
+      memcpy(m[i].data, &id, sizeof id);
+      check(shmq_commit(q, &m[i]) == 0, "commit failed");
+      ledger.put[id] = 1;
+    }
+    if (n == 0) return;
+  }
+}
+
 static uint64_t id_of(const shmq_message *m) {
   uint64_t id;
   if (m->size != sizeof id) return MESSAGES_MAX;
@@ -106,6 +124,9 @@ static void consume(int me) {
     }
     check(n > 0, "lease failed");
     if (n <= 0) return;
+    if (the_case->kind == HOLD && done + 1 < the_case->gets &&
+        shmq_lease(q, &m[1], SHMQ_NOWAIT) == 0)
+      n = 2;
     for (int i = 0; i < n; i++) {
       uint64_t id = got(me, &m[i]);
       if (the_case->kind == NACK && !nacked && me == the_case->producers) {
@@ -152,7 +173,7 @@ static void stage(int me) {
 static void program(int me) {
   model_step(NULL, MODEL_CALL);
   if (me < the_case->producers)
-    produce(me);
+    the_case->kind == HOLD ? produce_held(me) : produce(me);
   else if (the_case->kind == CLOSER && me == procs - 1)
     check(shmq_shutdown(queues[me]) == 0, "shutdown failed");
   else if (the_case->kind == STAGE)
@@ -205,6 +226,13 @@ static const char *check_sleepers(void) {
   if (taker && shmq__readable(queues[SPARE])) return "a taker sleeps and a message waits";
   if (putter && shmq__writable(queues[SPARE])) return "a putter sleeps and there is room";
   return NULL;
+}
+
+/* Once the dead are recovered, nobody may need a timeout: recovery wakes everybody. */
+static const char *quiet(void) {
+  for (int i = 0; i < procs; i++)
+    if (sched_dead(i) && a_load(&slot_of(segments[i], segments[i]->me)->state) != SLOT_CLEAN) return NULL;
+  return check_sleepers();
 }
 
 /* Every cell can be filled and emptied again, twice. */
@@ -318,7 +346,7 @@ struct sched_case model_setup(const struct model_case *c) {
   for (int i = 0; i < procs; i++) attach(i, fd);
   sched_own(&ledger, sizeof ledger);
   (void)close(fd);
-  return (struct sched_case){.name = c->name, .procs = procs, .program = program, .verdict = verdict};
+  return (struct sched_case){.name = c->name, .procs = procs, .program = program, .verdict = verdict, .quiet = quiet};
 }
 
 /* Small ones are searched whole, with one death or one stop at any step; larger ones at random. The
@@ -335,6 +363,7 @@ const struct model_case model_cases[] = {
     {"copying get", 1, 2, 2, 1, 0, 2, 0, COPY, {1, 0, 1, STATES}},
     {"batches", 2, 1, 2, 4, 0, 2, 2, PLAIN, {1, 0, 1, STATES}},
     {"abort", 2, 1, 1, 1, 0, 2, 0, ABORT, {1, 0, 2, STATES}},
+    {"two at a time", 1, 1, 2, 2, 0, 2, 0, HOLD, {1, 0, -1, STATES}},
     {"stages", 1, 2, 2, 1, 0, 2, 0, STAGE, {1, 0, 1, STATES}},
     {"one stage, two deaths", 1, 1, 1, 1, 0, 2, 0, STAGE, {2, 0, 2, STATES}},
     {"shutdown", 2, 1, 1, 9, 0, 2, 0, CLOSER, {1, 0, 1, STATES}},
@@ -344,8 +373,12 @@ const struct model_case model_cases[] = {
     {"single shutdown", 1, 1, 2, 9, SHMQ_SINGLE_PRODUCER, 2, 0, CLOSER, {1, 0, 1, STATES}},
     /* At random only. */
     {"three to three", 3, 3, 4, 4, 0, 4, 0, PLAIN, {1, 1, -1, 0}},
+    {"three to one", 3, 1, 4, 12, 0, 2, 0, PLAIN, {1, 0, -1, 0}},
+    {"one to three", 1, 3, 9, 3, 0, 2, 0, PLAIN, {1, 0, -1, 0}},
+    {"three to one, batches", 3, 1, 4, 12, 0, 4, 2, PLAIN, {1, 0, -1, 0}},
     {"three to three, batches", 3, 3, 4, 4, 0, 4, 2, PLAIN, {2, 1, -1, 0}},
     {"two to two, nack", 2, 2, 6, 6, 0, 2, 0, NACK, {1, 1, -1, 0}},
+    {"two at a time, three", 2, 2, 6, 6, 0, 4, 0, HOLD, {1, 1, -1, 0}},
     {"four stages", 1, 4, 8, 2, 0, 2, 0, STAGE, {2, 1, -1, 0}},
 };
 const int model_case_count = sizeof model_cases / sizeof *model_cases;

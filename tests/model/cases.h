@@ -15,7 +15,7 @@ struct model_case {
   unsigned flags;   /* SHMQ_SINGLE_* */
   int capacity;
   int batch;        /* messages a call, 0: one */
-  enum { PLAIN, NACK, ABORT, STAGE, COPY, CLOSER } kind;
+  enum { PLAIN, NACK, ABORT, STAGE, COPY, CLOSER, HOLD } kind;
   struct sched_bounds bounds; /* of the search in the test suite */
 };
 

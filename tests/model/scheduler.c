@@ -379,8 +379,11 @@ static int moves(struct move *out) {
  * stands still go on. False: it is over. */
 static bool time_passes(void) {
   int64_t first = INT64_MAX;
+  bool stands = false;
+  for (int i = 0; i < the_case->procs; i++) stands |= now.procs[i].status == STOPPED;
   for (int i = 0; i < the_case->procs; i++)
     if (now.procs[i].status == ASLEEP && now.procs[i].deadline < first) first = now.procs[i].deadline;
+  if (!stands) failure = the_case->quiet();
   if (now.disturbed && first != INT64_MAX && now.timeouts < TIMEOUTS_MAX) {
     now.timeouts++;
     now.clock = first;
@@ -504,24 +507,34 @@ static uint64_t next_random(uint64_t *x) { /* xorshift64* */
   return *x * UINT64_C(2685821657736338717);
 }
 
-/* Mostly goes on with the same process, so that executions get far apart. */
-static struct move pick(uint64_t *x, const struct move *choices, int n) {
-  int runs = 0, same = -1;
+/* Some moves of those there are: the next process at random, mostly the same again; or the one of the highest
+ * rank, where ranks seldom change, so that somebody may be left standing for many laps of the others. */
+static struct move pick(uint64_t *x, const struct move *choices, int n, bool ranked, uint64_t *ranks) {
+  int falls = 0, best = -1;
   for (int i = 0; i < n; i++) {
-    if (choices[i].what != MOVE_RUN) continue;
-    runs++;
-    if (path[depth ? depth - 1 : 0].proc == choices[i].proc) same = i;
+    int proc = choices[i].proc;
+    if (choices[i].what != MOVE_RUN) {
+      falls++;
+      continue;
+    }
+    bool same = depth > 0 && path[depth - 1].proc == proc;
+    if (!ranked) ranks[proc] = same && next_random(x) % 4 ? UINT64_MAX : next_random(x) >> 1;
+    if (best < 0 || ranks[proc] > ranks[(int)choices[best].proc]) best = i;
   }
-  if (same >= 0 && next_random(x) % 4) return choices[same];
-  int at = (int)(next_random(x) % (uint64_t)n);
-  if (choices[at].what == MOVE_RUN || next_random(x) % 24 == 0) return choices[at];
-  for (at = (int)(next_random(x) % (uint64_t)n); choices[at].what != MOVE_RUN;) at = (at + 1) % n;
-  return choices[at];
+  if (best < 0) return choices[next_random(x) % (uint64_t)n];
+  if (ranked && next_random(x) % 16 == 0) ranks[next_random(x) % PROCS_MAX] = next_random(x);
+  if (falls > 0 && next_random(x) % 48 == 0) {
+    int at = (int)(next_random(x) % (uint64_t)n);
+    while (choices[at].what == MOVE_RUN) at = (at + 1) % n;
+    return choices[at];
+  }
+  return choices[best];
 }
 
 struct sched_result sched_random(const struct sched_case *c, const struct sched_bounds *b, uint64_t seed) {
   struct move choices[3 * PROCS_MAX];
-  uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+  uint64_t x = seed * UINT64_C(0x9e3779b97f4a7c15) | 1, ranks[PROCS_MAX];
+  for (int i = 0; i < PROCS_MAX; i++) ranks[i] = next_random(&x);
   the_case = c;
   result = (struct sched_result){.complete = true, .executions = 1};
   depth = 0;
@@ -532,7 +545,7 @@ struct sched_result sched_random(const struct sched_case *c, const struct sched_
     if (failure) break;
     int n = moves(choices);
     if (n == 0 && !time_passes()) break;
-    if (!push(n == 0 ? (struct move){.what = MOVE_TIME} : pick(&x, choices, n))) break;
+    if (!push(n == 0 ? (struct move){.what = MOVE_TIME} : pick(&x, choices, n, seed & 1, ranks))) break;
     if (n > 0) apply(path[depth - 1]);
   }
   if (!result.error) {

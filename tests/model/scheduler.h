@@ -21,6 +21,8 @@ struct sched_case {
   /* Nobody can go on any more, and time has helped nobody: is all well? NULL, or what is not. Runs
    * outside of any coroutine and may spoil all state. */
   const char *(*verdict)(void);
+  /* Nobody can go on and nobody stands still: may time pass? Changes nothing. */
+  const char *(*quiet)(void);
 };
 
 struct sched_bounds {

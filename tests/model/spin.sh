@@ -21,10 +21,11 @@ cp "$here/$model.pml" .
 search() {
   what=$1
   shift
-  spin -a "$@" "$model.pml" >spin.out 2>&1 && cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=3500 -o pan pan.c || {
+  if ! spin -a "$@" "$model.pml" >spin.out 2>&1; then
     cat spin.out
     return 1
-  }
+  fi
+  cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=3500 -o pan pan.c
   ./pan -m400000 -n >pan.out 2>&1 || true
   errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.out)
   states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' pan.out)
