@@ -17,6 +17,7 @@ struct target {
   _Atomic uint64_t *word;
   const shmq__ring_view *ring;
   uint64_t position;
+  struct shmq__slot *slot;
 };
 
 static _Atomic uint64_t *word_in(void *from, size_t bytes, struct input *in) {
@@ -42,7 +43,7 @@ static struct target choose(const shmq_segment *s, enum place place, struct inpu
   /* Around head or tail: where something is going on. */
   uint64_t x = which & 1 ? a_load(&r->index->head) : a_load(&r->index->tail);
   uint64_t p = position_add(index_position(x), (which >> 1 & 7) - UINT64_C(4));
-  struct target t = {.ring = r, .position = p};
+  struct target t = {.ring = r, .position = p, .slot = slot};
   switch (place) {
     case AT_TAIL: t.word = &r->index->tail; break;
     case AT_HEAD: t.word = &r->index->head; break;
@@ -72,6 +73,9 @@ static uint64_t sensible_cell(const struct target *t, enum shmq__kind kind, stru
 }
 
 static uint64_t sensible_redo(const shmq_segment *s, const struct target *t, struct input *in) {
+  if ((void *)t->word == (void *)&t->slot->redo_state) /* and redo_count */
+    return REDO_COMMITTED | (uint64_t)input_below(in, SHMQ_COMMIT_MAX + 2) << 32;
+  if (input_u8(in) & 1) return sensible_cell(t, CELL_READY, in);
   uint32_t ring = input_below(in, s->geometry.rings + 1);
   return (t->position & POSITION_MASK) << 16 | (uint64_t)ring << 1 | (input_u8(in) & 1);
 }
@@ -90,7 +94,7 @@ static uint64_t sensible(const shmq_segment *s, const struct target *t, enum pla
     case AT_STAMP: return (uint64_t)(shmq_now_ns() + (int16_t)input_u16(in));
     case AT_PAYLOAD: /* a reference to a block */
       return (uint64_t)input_u32(in) << 32 | input_below(in, s->geometry.blocks + 1);
-    case AT_REDO: return input_u8(in) & 1 ? sensible_redo(s, t, in) : sensible_cell(t, CELL_READY, in);
+    case AT_REDO: return sensible_redo(s, t, in);
     default: return old + 1;
   }
 }
@@ -114,6 +118,8 @@ void world_scribble(const shmq_segment *s, struct input *in) {
   a_store(t.word, choose_value(s, &t, place, in));
   /* Nobody looks for returned cells unless they are announced. */
   if (place == AT_RETURNED) (void)a_add(&s->queues[t.ring->queue].returned_seq, 1u);
+  /* And nobody recovers a slot that says it is clean. */
+  if (place == AT_REDO || place == AT_SLOT) a_store(&t.slot->state, (uint32_t)SLOT_DIRTY);
 }
 
 /* Never the same value for long: whoever expects a word to stay what it was expects in vain. */
