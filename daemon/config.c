@@ -19,8 +19,8 @@ struct unit {
 static const struct unit byte_units[] = {
     {"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {NULL, 0}};
 static const struct unit time_units[] = {
-    {"ns", 1},          {"us", 1000},         {"ms", 1000000}, {"s", 1000000000},
-    {"", 1000000000},   {"m", 60000000000},   {"h", 3600000000000}, {NULL, 0}};
+    {"ns", 1},        {"us", 1000},       {"ms", 1000000},      {"s", 1000000000},
+    {"", 1000000000}, {"m", 60000000000}, {"h", 3600000000000}, {NULL, 0}};
 static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
 
 static bool parse_scaled(const char *text, const struct unit *units, int64_t *value) {
@@ -36,7 +36,8 @@ static bool parse_scaled(const char *text, const struct unit *units, int64_t *va
 }
 
 static bool parse_flag(const char *text, int64_t *value) {
-  static const char *const yes[] = {"yes", "on", "true", "1"}, *const no[] = {"no", "off", "false", "0"};
+  static const char *const yes[] = {"yes", "on", "true", "1"}, *const no[] = {"no", "off", "false",
+                                                                              "0"};
   for (int i = 0; i < 4; i++) {
     if (strcmp(text, yes[i]) == 0) *value = 1;
     if (strcmp(text, no[i]) == 0) *value = 0;
@@ -67,7 +68,8 @@ static const char *parse_value(const struct param *p, const char *text, int64_t 
   case PARAM_BYTES: good = parse_scaled(text, byte_units, value); break;
   case PARAM_DURATION: good = parse_scaled(text, time_units, value); break;
   case PARAM_FLAG: return parse_flag(text, value) ? NULL : "must be yes or no";
-  case PARAM_CHOICE: return parse_choice(text, p->choices, value) ? NULL : "is not one of the choices";
+  case PARAM_CHOICE:
+    return parse_choice(text, p->choices, value) ? NULL : "is not one of the choices";
   }
   if (!good) return "is not a number of that kind";
   if (*value < p->min || *value > p->max) return "is out of range";
@@ -137,7 +139,8 @@ static struct section *section_named(struct config *config, const char *text, co
   if (!kind)
     *wrong = "no such kind of section";
   else if (kind->named ? !good_name(name) : text[length] != 0)
-    *wrong = kind->named ? "needs a name of letters, digits, - _ . after the colon" : "takes no name";
+    *wrong =
+        kind->named ? "needs a name of letters, digits, - _ . after the colon" : "takes no name";
   if (*wrong) return NULL;
 
   for (struct section *s = config->sections; s; s = s->next)
@@ -155,12 +158,13 @@ static struct setting *find_setting(const struct section *s, const char *key) {
 
 static int complain(struct config_error *error, const char *source, const char *section,
                     const char *key, const char *wrong) {
-  snprintf(error->text, sizeof error->text, "%s: [%s]%s%s: %s", source, section, *key ? " " : "", key,
-           wrong);
+  snprintf(error->text, sizeof error->text, "%s: [%s]%s%s: %s", source, section, *key ? " " : "",
+           key, wrong);
   return -EINVAL;
 }
 
-static int assign(struct setting *setting, const char *value, const char *source, const char **wrong) {
+static int assign(struct setting *setting, const char *value, const char *source,
+                  const char **wrong) {
   int64_t number;
   *wrong = parse_value(setting->param, value, &number);
   if (*wrong) return -EINVAL;
@@ -281,9 +285,9 @@ void config_show(const struct config *config, FILE *to) {
 
 static void help_param(const struct param *p, FILE *to) {
   static const char *const types[] = {
-      [PARAM_TEXT] = "text",         [PARAM_PATH] = "path", [PARAM_COUNT] = "number",
-      [PARAM_BYTES] = "bytes",       [PARAM_DURATION] = "duration",
-      [PARAM_FLAG] = "yes|no",       [PARAM_CHOICE] = ""};
+      [PARAM_TEXT] = "text",   [PARAM_PATH] = "path",         [PARAM_COUNT] = "number",
+      [PARAM_BYTES] = "bytes", [PARAM_DURATION] = "duration", [PARAM_FLAG] = "yes|no",
+      [PARAM_CHOICE] = ""};
   fprintf(to, "  %-16s %s%s", p->key, types[p->type], p->choices ? p->choices : "");
   fprintf(to, p->fallback ? ", default %s\n" : ", required%s\n", p->fallback ? p->fallback : "");
   fprintf(to, "                   %s\n", p->help);

@@ -28,7 +28,8 @@ static bool may_connect(const struct daemon *d, int socket) {
 
 static void refuse(int socket, int status) {
   shmq_hello hello = {.magic = SHMQ_HELLO_MAGIC, .status = status};
-  if (send(socket, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) say(SAY_DEBUG, "refused");
+  if (send(socket, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    say(SAY_DEBUG, "refused");
   close(socket);
 }
 

@@ -71,7 +71,8 @@ struct request {
   void *memory;         /* the resource's; freed with the request */
 };
 
-void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data, size_t size);
+void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data,
+                   size_t size);
 void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size);
 void request_error(struct request *r, int status, const char *text);
 void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text);

@@ -18,8 +18,8 @@ enum io_what {
   IO_POLL, /* one shot; flags: poll events; the result is what happened */
   IO_READ, /* fd, buffer, bytes, offset; flags: RWF_ */
   IO_WRITE,
-  IO_SYNC, /* fdatasync */
-  IO_CALL, /* `call` on a helper thread: whatever blocks and has no operation of its own */
+  IO_SYNC,  /* fdatasync */
+  IO_CALL,  /* `call` on a helper thread: whatever blocks and has no operation of its own */
   IO_CANCEL /* the IO_POLL in `target`, which then completes, with -ECANCELED or otherwise */
 };
 

@@ -68,8 +68,7 @@ static int reap(struct io_uring *ring, struct io *io) {
   struct io_uring_cqe *cqes[REAP];
   int total = 0;
   for (unsigned n; (n = io_uring_peek_batch_cqe(ring, cqes, REAP)) > 0; total += (int)n) {
-    for (unsigned i = 0; i < n; i++)
-      io_complete(io, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
+    for (unsigned i = 0; i < n; i++) io_complete(io, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
     io_uring_cq_advance(ring, n);
   }
   return total;
@@ -102,5 +101,8 @@ static int uring_run(void *state, struct io *io, int64_t deadline_ns) {
   return n ? n : rc < 0 ? rc : 0;
 }
 
-const struct io_rung_ops io_uring_rung = {
-    .name = "uring", .open = uring_open, .close = uring_close, .submit = uring_submit, .run = uring_run};
+const struct io_rung_ops io_uring_rung = {.name = "uring",
+                                          .open = uring_open,
+                                          .close = uring_close,
+                                          .submit = uring_submit,
+                                          .run = uring_run};

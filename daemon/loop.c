@@ -33,9 +33,10 @@ static void resolve(struct daemon *d, struct request *r) {
 
 static void status(struct daemon *d, struct request *r) {
   char text[192];
-  int n = snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nresources=%u\ndraining=%d\n",
-                   io_name(d->io), d->session_count, (unsigned long long)d->requests,
-                   d->resource_count, d->draining);
+  int n =
+      snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nresources=%u\ndraining=%d\n",
+               io_name(d->io), d->session_count, (unsigned long long)d->requests, d->resource_count,
+               d->draining);
   request_value(r, 0, 0, text, (size_t)n);
 }
 

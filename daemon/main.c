@@ -27,11 +27,13 @@ static const struct param daemon_params[] = {
     {"drain", PARAM_DURATION, "5s", 0, 3600000000000, NULL,
      "how long SIGTERM waits for what is under way"},
     {"max_sessions", PARAM_COUNT, "1024", 1, 100000, NULL, "clients at once"},
-    {"credits", PARAM_COUNT, "32", 1, 4096, NULL, "requests of a session at once, if it says nothing"},
+    {"credits", PARAM_COUNT, "32", 1, 4096, NULL,
+     "requests of a session at once, if it says nothing"},
     {"max_credits", PARAM_COUNT, "256", 1, 4096, NULL, "the most it may ask for"},
     {"blocks", PARAM_COUNT, "8", 0, 65536, NULL, "blocks of a session's arena, if it says nothing"},
     {"max_blocks", PARAM_COUNT, "256", 0, 65536, NULL, "the most it may ask for"},
-    {"block_bytes", PARAM_BYTES, "64K", 4096, 1 << 30, NULL, "bytes of a block, if it says nothing"},
+    {"block_bytes", PARAM_BYTES, "64K", 4096, 1 << 30, NULL,
+     "bytes of a block, if it says nothing"},
     {"max_block_bytes", PARAM_BYTES, "4M", 4096, 1 << 30, NULL, "the most it may ask for"},
     {"guard", PARAM_FLAG, "no", 0, 0, NULL,
      "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times"},
@@ -56,31 +58,36 @@ struct arguments {
 
 static void help(FILE *to) {
   struct config config;
-  fprintf(to,
-          "usage: shmqd [OPTION]...\n"
-          "Own files and other resources, and serve requests for them that arrive on queues.\n\n"
-          "  -c, --config FILE       read FILE and not the system's or the user's configuration\n"
-          "  -d, --dir DIR           keep the socket in DIR (default $XDG_RUNTIME_DIR/shmqd, root: /run/shmqd)\n"
-          "  -s, --set SECTION.KEY=VALUE   as in a file: --set dir:src.path=/usr/include\n"
-          "      --check             check the configuration and exit\n"
-          "      --show-config       print every setting and where it comes from, and exit\n"
-          "      --ready-fd N        write a newline to descriptor N when clients can connect\n"
-          "  -v, --verbose           say more; -q, --quiet: only what is wrong\n"
-          "      --version, --help\n\n"
-          "SIGTERM finishes what is under way. Sections and parameters:\n\n");
+  fprintf(
+      to,
+      "usage: shmqd [OPTION]...\n"
+      "Own files and other resources, and serve requests for them that arrive on queues.\n\n"
+      "  -c, --config FILE       read FILE and not the system's or the user's configuration\n"
+      "  -d, --dir DIR           keep the socket in DIR (default $XDG_RUNTIME_DIR/shmqd, root: /run/shmqd)\n"
+      "  -s, --set SECTION.KEY=VALUE   as in a file: --set dir:src.path=/usr/include\n"
+      "      --check             check the configuration and exit\n"
+      "      --show-config       print every setting and where it comes from, and exit\n"
+      "      --ready-fd N        write a newline to descriptor N when clients can connect\n"
+      "  -v, --verbose           say more; -q, --quiet: only what is wrong\n"
+      "      --version, --help\n\n"
+      "SIGTERM finishes what is under way. Sections and parameters:\n\n");
   config_init(&config, section_kinds);
   config_help(&config, to);
 }
 
 static int parse(int argc, char **argv, struct arguments *a) {
   enum { CHECK = 256, SHOW, READY, VERSION, HELP };
-  static const struct option options[] = {
-      {"config", required_argument, NULL, 'c'}, {"dir", required_argument, NULL, 'd'},
-      {"set", required_argument, NULL, 's'},    {"check", no_argument, NULL, CHECK},
-      {"show-config", no_argument, NULL, SHOW}, {"ready-fd", required_argument, NULL, READY},
-      {"verbose", no_argument, NULL, 'v'},      {"quiet", no_argument, NULL, 'q'},
-      {"version", no_argument, NULL, VERSION},  {"help", no_argument, NULL, HELP},
-      {NULL, 0, NULL, 0}};
+  static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                          {"dir", required_argument, NULL, 'd'},
+                                          {"set", required_argument, NULL, 's'},
+                                          {"check", no_argument, NULL, CHECK},
+                                          {"show-config", no_argument, NULL, SHOW},
+                                          {"ready-fd", required_argument, NULL, READY},
+                                          {"verbose", no_argument, NULL, 'v'},
+                                          {"quiet", no_argument, NULL, 'q'},
+                                          {"version", no_argument, NULL, VERSION},
+                                          {"help", no_argument, NULL, HELP},
+                                          {NULL, 0, NULL, 0}};
   const char **settings = calloc((size_t)argc, sizeof *settings);
   *a = (struct arguments){.settings = settings, .ready_fd = -1};
   if (!settings) return -EXIT_FAILED;
@@ -130,7 +137,8 @@ static int read_user_files(struct config *config, struct config_error *error) {
   return read_optional(config, path, false, error);
 }
 
-static int read_files(struct config *config, const struct arguments *a, struct config_error *error) {
+static int read_files(struct config *config, const struct arguments *a,
+                      struct config_error *error) {
   if (a->config) return config_read_file(config, a->config, error);
   if (geteuid() != 0) return read_user_files(config, error);
   int rc = read_optional(config, "/usr/lib/shmq/shmqd.conf", false, error);

@@ -38,7 +38,7 @@ struct session {
   struct session *hot_next, *hot_prev;
   enum session_state state;
   bool hot;
-  bool shut;  /* its queue is shut and empty: it ends with its last answer */
+  bool shut; /* its queue is shut and empty: it ends with its last answer */
   struct ucred peer;
   char label[32];
   int socket;
@@ -121,8 +121,8 @@ static void cancelled(struct io_op *op, int result) {
 }
 
 static void cancel_poll(struct session *s, struct io_op *cancel, struct io_op *target) {
-  *cancel = (struct io_op){
-      .what = IO_CANCEL, .target = target, .fd = -1, .buffer = s, .done = cancelled};
+  *cancel =
+      (struct io_op){.what = IO_CANCEL, .target = target, .fd = -1, .buffer = s, .done = cancelled};
   s->polls++;
   io_submit(s->daemon->io, cancel);
 }
@@ -160,7 +160,8 @@ int64_t handle_add(struct session *s, const struct resource *resource, int fd) {
   for (uint32_t i = 0; i < s->handle_count; i++) {
     struct handle *h = &s->handles[i];
     if (h->fd >= 0) continue;
-    *h = (struct handle){.fd = fd, .resource = resource->number, .serial = (h->serial + 1) & 0x7fffffff};
+    *h = (struct handle){
+        .fd = fd, .resource = resource->number, .serial = (h->serial + 1) & 0x7fffffff};
     return (int64_t)((uint64_t)h->serial << HANDLE_INDEX_BITS | (i + 1));
   }
   return -EMFILE;

@@ -14,7 +14,8 @@
 static const struct param params[] = {
     {"path", PARAM_PATH, NULL, 0, 0, NULL, "the root; nothing above it can be named"},
     {"rights", PARAM_CHOICE, "read", 0, 0, "read|write", "whether clients may change it"},
-    {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL, "whether names may lead into other file systems"},
+    {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL,
+     "whether names may lead into other file systems"},
     {0},
 };
 
@@ -135,7 +136,8 @@ static void open_job_done(struct request *r, struct job *job, int result) {
 
 static int open_flags(const struct request *r, int *flags) {
   uint64_t wanted = r->in.header.op == SHMQ_DIR_OPEN ? request_arg(r, 0) : 0;
-  if (wanted & ~(uint64_t)(SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE | SHMQ_DIR_TRUNC))
+  if (wanted &
+      ~(uint64_t)(SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE | SHMQ_DIR_TRUNC))
     return -EINVAL;
   if (wanted && !((const struct dir *)r->resource)->writable) return -EROFS;
   *flags = (wanted ? O_RDWR : O_RDONLY) | (wanted & SHMQ_DIR_CREATE ? O_CREAT : 0) |

@@ -30,8 +30,8 @@ int dir_open_parent(const struct dir *dir, const char *path, const char **leaf);
 
 /* ---- dir_job.c ---- */
 
-struct job; /* what a helper thread does for a request */
-typedef int job_fn(struct job *job);       /* on the helper: a value >= 0 or a negative errno */
+struct job;                          /* what a helper thread does for a request */
+typedef int job_fn(struct job *job); /* on the helper: a value >= 0 or a negative errno */
 typedef void job_done_fn(struct request *r, struct job *job, int result); /* answers */
 
 struct job {

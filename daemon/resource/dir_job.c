@@ -31,7 +31,9 @@ static int copy_text(struct job *job, const struct request *r, size_t text_bytes
   memcpy(job->text, r->in.data, text_bytes);
   size_t first = strlen(job->text);
   if (first == text_bytes) return 0;
-  return work == dir_job_rename && first + 1 + strlen(job->text + first + 1) == text_bytes ? 0 : -EINVAL;
+  return work == dir_job_rename && first + 1 + strlen(job->text + first + 1) == text_bytes
+             ? 0
+             : -EINVAL;
 }
 
 struct job *dir_job_new(struct request *r, size_t text_bytes, job_fn *work, job_done_fn *finish) {

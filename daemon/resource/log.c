@@ -24,7 +24,7 @@ struct batch {
   size_t bytes;
   uint64_t first; /* number of its first record */
   uint64_t count;
-  bool to_disk;   /* somebody waits for the disk */
+  bool to_disk; /* somebody waits for the disk */
 };
 
 struct log {
@@ -34,13 +34,13 @@ struct log {
   enum log_state state;
   struct batch batches[2];
   struct batch *filling, *flying;
-  uint64_t next;      /* number of the next record */
-  uint64_t written;   /* records below are in the file */
-  uint64_t synced;    /* records below are on the disk */
-  uint64_t offset;    /* in the last segment, where the next batch goes */
-  size_t flown;       /* bytes of the flying batch that are written */
-  bool sync_wanted;   /* somebody waits for the disk to have what is only written */
-  struct io_op op;    /* write or sync of the flying batch; the turn to a new segment */
+  uint64_t next;    /* number of the next record */
+  uint64_t written; /* records below are in the file */
+  uint64_t synced;  /* records below are on the disk */
+  uint64_t offset;  /* in the last segment, where the next batch goes */
+  size_t flown;     /* bytes of the flying batch that are written */
+  bool sync_wanted; /* somebody waits for the disk to have what is only written */
+  struct io_op op;  /* write or sync of the flying batch; the turn to a new segment */
   struct io_op spare_op;
   bool making_spare;
   struct request *waiting, **waiting_end;     /* appended, not acknowledged yet */
@@ -243,7 +243,8 @@ static void spare_made(struct io_op *op, int result) {
 
 /* Early enough to be there when the present segment is full. */
 static void prepare_spare(struct log *log) {
-  if (log->making_spare || log->files.spare >= 0 || log->offset < log->files.segment_bytes / 2) return;
+  if (log->making_spare || log->files.spare >= 0 || log->offset < log->files.segment_bytes / 2)
+    return;
   log->making_spare = true;
   log->spare_op = (struct io_op){
       .what = IO_CALL, .buffer = &log->files, .call = make_spare, .done = spare_made};
@@ -321,7 +322,8 @@ static void wait_for_ack(struct log *log, struct request *r, uint64_t number, bo
   }
   if (ack == SHMQ_LOG_ACK_DISK && number < log->written) log->sync_wanted = true;
   if (ack == SHMQ_LOG_ACK_DISK && number >= log->written) {
-    struct batch *b = log->filling->bytes && number >= log->filling->first ? log->filling : log->flying;
+    struct batch *b =
+        log->filling->bytes && number >= log->filling->first ? log->filling : log->flying;
     if (b == log->filling)
       b->to_disk = true;
     else
@@ -447,7 +449,9 @@ static void log_serve(struct request *r) {
   case SHMQ_LOG_READ:
   case SHMQ_LOG_FOLLOW: serve_read(log, r); return;
   case SHMQ_LOG_TRIM: serve_trim(log, r); return;
-  case SHMQ_LOG_STATUS: request_value(r, log->files.segments[0].first, log->written, NULL, 0); return;
+  case SHMQ_LOG_STATUS:
+    request_value(r, log->files.segments[0].first, log->written, NULL, 0);
+    return;
   default: request_error(r, -EOPNOTSUPP, "no such operation");
   }
 }

@@ -40,8 +40,8 @@ struct log_mark {
 
 struct log_segment {
   uint64_t first; /* number of its first record */
-  int fd;     /* through the page cache: reads, and writes that nobody wants on the disk yet */
-  int direct; /* O_DIRECT: writes that go to the disk at once; -1: the file system has none */
+  int fd;         /* through the page cache: reads, and writes that nobody wants on the disk yet */
+  int direct;     /* O_DIRECT: writes that go to the disk at once; -1: the file system has none */
   struct log_mark *marks;
   size_t mark_count, mark_room;
 };

@@ -164,7 +164,8 @@ static int list_segments(const struct log_files *f, uint64_t **numbers, size_t *
   return 0;
 }
 
-int log_files_open(struct log_files *f, const char *path, uint64_t segment_bytes, const char *name) {
+int log_files_open(struct log_files *f, const char *path, uint64_t segment_bytes,
+                   const char *name) {
   uint64_t *numbers;
   size_t count;
   *f = (struct log_files){.segment_bytes = segment_bytes, .name = name, .spare = -1};
@@ -234,7 +235,8 @@ static const struct log_frame *peek(const struct window *w, uint64_t offset, uin
   return frame_good(frame, number, (size_t)(w->offset + w->bytes - offset)) ? frame : NULL;
 }
 
-static const struct log_frame *frame_at(struct window *w, uint64_t offset, uint64_t number, int *rc) {
+static const struct log_frame *frame_at(struct window *w, uint64_t offset, uint64_t number,
+                                        int *rc) {
   const struct log_frame *frame = peek(w, offset, number);
   *rc = 0;
   if (offset >= w->end) return NULL;
@@ -261,7 +263,8 @@ static const struct log_frame *next_frame(struct window *w, uint64_t *offset, ui
 /* What a batch that was not finished left behind the end must never be taken for records later. */
 static int cut_tail(struct log_files *f, int fd, uint64_t offset) {
   struct window w;
-  uint64_t end = offset + LOG_BATCH_MAX < f->segment_bytes ? offset + LOG_BATCH_MAX : f->segment_bytes;
+  uint64_t end =
+      offset + LOG_BATCH_MAX < f->segment_bytes ? offset + LOG_BATCH_MAX : f->segment_bytes;
   int rc = window_open(&w, fd, WINDOW_FULL);
   if (!rc && offset < w.end) rc = window_load(&w, offset, WINDOW_FULL);
   bool dirty = false;

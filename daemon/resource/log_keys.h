@@ -20,8 +20,8 @@ struct key_entry {
 struct log_keys {
   struct key_entry *ring;
   uint32_t *table;
-  size_t room;  /* of the ring, a power of two; the table is twice as long */
-  size_t most;  /* entries kept */
+  size_t room;          /* of the ring, a power of two; the table is twice as long */
+  size_t most;          /* entries kept */
   uint64_t first, next; /* of the ring, ever increasing */
 };
 

@@ -27,7 +27,8 @@ struct records {
   size_t count, room;
 };
 
-static int add(struct records *r, const char *hash, size_t hash_bytes, const char *name, size_t bytes) {
+static int add(struct records *r, const char *hash, size_t hash_bytes, const char *name,
+               size_t bytes) {
   if (r->count == r->room) {
     size_t room = r->room ? 2 * r->room : 1024;
     struct record *list = realloc(r->list, room * sizeof *list);
@@ -114,7 +115,8 @@ static int run_sha256sum(const struct treehash *t, const char *output) {
     int fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
     if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || chdir(t->tree)) _exit(1);
     if (t->quiet && (fd = open("/dev/null", O_WRONLY)) >= 0) dup2(fd, STDERR_FILENO);
-    execlp("sh", "sh", "-c", "find . -type f -print0 | xargs -0 -r -P2 -n16 sha256sum --", (char *)NULL);
+    execlp("sh", "sh", "-c", "find . -type f -print0 | xargs -0 -r -P2 -n16 sha256sum --",
+           (char *)NULL);
     _exit(127);
   }
   int status;

@@ -49,16 +49,17 @@ static void interrupt(int signal_number) {
 /* ---- arguments ---- */
 
 static void usage(FILE *to) {
-  fputs("usage: treehash [OPTION]... DIR\n"
-        "Hash every file below DIR with worker processes, kill some of them meanwhile, and compare\n"
-        "the result with sha256sum.\n\n"
-        "  -w, --workers N   worker processes, each pinned to a core of its own (default: all cores)\n"
-        "  -k, --kill N      workers killed at random moments and replaced (default 1)\n"
-        "      --ack WHEN    when an appended result counts: memory, kernel (default) or disk\n"
-        "      --daemon PATH the shmqd to start\n"
-        "      --keep        keep the log and sha256sum's output, and say where\n"
-        "  -q, --quiet       print the last line only\n",
-        to);
+  fputs(
+      "usage: treehash [OPTION]... DIR\n"
+      "Hash every file below DIR with worker processes, kill some of them meanwhile, and compare\n"
+      "the result with sha256sum.\n\n"
+      "  -w, --workers N   worker processes, each pinned to a core of its own (default: all cores)\n"
+      "  -k, --kill N      workers killed at random moments and replaced (default 1)\n"
+      "      --ack WHEN    when an appended result counts: memory, kernel (default) or disk\n"
+      "      --daemon PATH the shmqd to start\n"
+      "      --keep        keep the log and sha256sum's output, and say where\n"
+      "  -q, --quiet       print the last line only\n",
+      to);
 }
 
 static bool parse_number(const char *text, unsigned min, unsigned max, unsigned *value) {
@@ -140,7 +141,8 @@ static int make_run_directory(struct treehash *t) {
 
 static int make_queue(struct treehash *t) {
   snprintf(t->queue, sizeof t->queue, "treehash.%d", (int)getpid());
-  shmq_queue_options names = {.name = "names", .capacity = QUEUE_CELLS, .message_bytes = CELL_BYTES};
+  shmq_queue_options names = {
+      .name = "names", .capacity = QUEUE_CELLS, .message_bytes = CELL_BYTES};
   shmq_options options = {.participants = 2 * t->workers + 8,
                           .blocks = LONG_NAMES,
                           .block_bytes = NAME_MAX_BYTES,
@@ -149,8 +151,8 @@ static int make_queue(struct treehash *t) {
   int rc = shmq_create(t->queue, &options);
   uint64_t needed, available;
   if (rc == -ENOSPC && shmq_nospace_detail(&needed, &available))
-    fprintf(stderr, "treehash: /dev/shm: %llu bytes needed, %llu free\n", (unsigned long long)needed,
-            (unsigned long long)available);
+    fprintf(stderr, "treehash: /dev/shm: %llu bytes needed, %llu free\n",
+            (unsigned long long)needed, (unsigned long long)available);
   return rc;
 }
 
@@ -259,11 +261,12 @@ static int print_verdict(const struct run *run, const struct verdict *v, double 
     printf("treehash %.3f s, find | xargs -P2 -n16 sha256sum %.3f s, ratio %.2f\n", seconds,
            v->sha256sum_seconds, seconds / v->sha256sum_seconds);
   }
-  printf("files=%llu bytes=%llu seconds=%.3f killed=%u redelivered=%llu missing=%llu duplicate=%llu "
-         "mismatched=%llu\n",
-         (unsigned long long)v->files, (unsigned long long)v->bytes, seconds, run->killed,
-         (unsigned long long)run->queue.redeliveries, (unsigned long long)v->missing,
-         (unsigned long long)v->duplicate, (unsigned long long)v->mismatched);
+  printf(
+      "files=%llu bytes=%llu seconds=%.3f killed=%u redelivered=%llu missing=%llu duplicate=%llu "
+      "mismatched=%llu\n",
+      (unsigned long long)v->files, (unsigned long long)v->bytes, seconds, run->killed,
+      (unsigned long long)run->queue.redeliveries, (unsigned long long)v->missing,
+      (unsigned long long)v->duplicate, (unsigned long long)v->mismatched);
   return v->missing || v->duplicate || v->mismatched ? 1 : 0;
 }
 

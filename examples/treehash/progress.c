@@ -16,9 +16,8 @@ enum { BAR = 24, TERMINAL_NS = 100000000, PLAIN_NS = 1000000000 };
 
 void progress_begin(struct progress *p, const struct treehash *t) {
   struct winsize size;
-  *p = (struct progress){.terminal = isatty(STDOUT_FILENO) && !t->quiet,
-                         .columns = 80,
-                         .begun_ns = shmq_now_ns()};
+  *p = (struct progress){
+      .terminal = isatty(STDOUT_FILENO) && !t->quiet, .columns = 80, .begun_ns = shmq_now_ns()};
   if (p->terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col)
     p->columns = size.ws_col;
   p->shown_ns = p->begun_ns;

@@ -17,11 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum {
-  WORKERS_MAX = 256,
-  HASH_BYTES = 32,
-  NAME_MAX_BYTES = PATH_MAX
-};
+enum { WORKERS_MAX = 256, HASH_BYTES = 32, NAME_MAX_BYTES = PATH_MAX };
 
 /* What a worker tells the progress bar; in memory shared with the parent, each on its own line. */
 struct worker_stats {
@@ -35,7 +31,7 @@ struct treehash {
   char socket[PATH_MAX];
   char queue[64]; /* of names */
   unsigned workers, kills;
-  uint64_t ack;   /* enum shmq_log_ack */
+  uint64_t ack; /* enum shmq_log_ack */
   bool keep, quiet;
   struct worker_stats *stats; /* one a worker */
 };
@@ -64,7 +60,8 @@ void progress_begin(struct progress *p, const struct treehash *t);
 void progress_show(struct progress *p, const struct treehash *t, uint64_t done, uint64_t total,
                    bool listed);
 /* A line of its own above the bar. */
-void progress_say(struct progress *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void progress_say(struct progress *p, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 void progress_end(struct progress *p);
 
 /* ---- compare.c ---- */

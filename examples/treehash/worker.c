@@ -18,9 +18,9 @@
 #include "treehash.h"
 
 enum {
-  WINDOW = 16,          /* files under way */
+  WINDOW = 16,            /* files under way */
   ARENA_BYTES = 64 << 10, /* of each; longer ones are read in pieces */
-  PIECES = 4            /* of a long file at once */
+  PIECES = 4              /* of a long file at once */
 };
 
 enum stage { IDLE, READING, APPENDING };
@@ -68,7 +68,7 @@ static int append(struct worker *w, struct file *f, const char *result) {
   shmq_message_id(w->names, &f->name, &id);
   struct iovec parts[] = {{.iov_base = &id, .iov_len = sizeof id},
                           {.iov_base = (void *)(uintptr_t)result, .iov_len = strlen(result)},
-                          {.iov_base = (void *)(uintptr_t)"  ", .iov_len = 2},
+                          {.iov_base = (void *)(uintptr_t) "  ", .iov_len = 2},
                           {.iov_base = f->name.data, .iov_len = f->name.size}};
   shmq_ask a = {.resource = w->log,
                 .op = SHMQ_LOG_APPEND,

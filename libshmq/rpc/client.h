@@ -34,12 +34,12 @@ struct shmq_future {
   shmq_client *client;
   uint64_t id; /* serial << 16 | index in the client's table */
   enum future_state state;
-  bool answered;   /* the server's last word came: the credit is back */
+  bool answered; /* the server's last word came: the credit is back */
   bool idempotent;
   bool cancelled;
-  bool observed;   /* somebody has looked at the result */
-  bool in_ready;   /* on the client's ready list */
-  bool running;    /* a step of its chain is on the stack */
+  bool observed; /* somebody has looked at the result */
+  bool in_ready; /* on the client's ready list */
+  bool running;  /* a step of its chain is on the stack */
   int64_t deadline_ns;
   uint64_t position; /* of the request in the request queue */
   shmq_result result;
@@ -63,15 +63,15 @@ struct shmq_client {
   uint32_t slot, asker, generation, credits;
   size_t cell_bytes;
 
-  uint32_t outstanding;  /* requests without an answer */
+  uint32_t outstanding; /* requests without an answer */
   uint64_t serial;
-  shmq_future **table;   /* by index; FREE ones are kept for the next request */
+  shmq_future **table; /* by index; FREE ones are kept for the next request */
   uint32_t table_count, table_room;
   uint32_t free_hint;
   shmq_future *oldest_held, *newest_held;
   uint64_t last_position; /* of the newest answer taken */
   shmq_future *ready, **ready_end;
-  shmq_future *call;      /* of the latest shmq_call */
+  shmq_future *call;        /* of the latest shmq_call */
   uint32_t cancels_queued;  /* messages in the cancel queue */
   uint32_t cancels_pending; /* futures they may still concern */
   int64_t look_ns, look_step_ns;

@@ -38,8 +38,8 @@ static uint32_t or_default(uint32_t value, uint32_t fallback) { return value ? v
 static bool sensible(const shmq_service_options *o) {
   return o->askers <= ASKERS_MAX && o->credits <= CREDITS_MAX && o->redeliver < REDELIVERS &&
          o->message_bytes <= SHMQ_MESSAGE_MAX - SHMQ_RPC_HEADER_BYTES &&
-         o->block_bytes <= SHMQ_BLOCK_MAX - SHMQ_RPC_HEADER_BYTES && (!o->single || o->askers <= 1) &&
-         o->participants <= SHMQ_PARTICIPANTS_MAX;
+         o->block_bytes <= SHMQ_BLOCK_MAX - SHMQ_RPC_HEADER_BYTES &&
+         (!o->single || o->askers <= 1) && o->participants <= SHMQ_PARTICIPANTS_MAX;
 }
 
 static void plan_queues(struct geometry *g, const shmq_service_options *o, uint32_t askers) {
@@ -89,13 +89,13 @@ static int geometry_plan(struct geometry *g, const shmq_service_options *options
     return -ENOMEM;
   }
   plan_queues(g, o, askers);
-  g->segment = (shmq_options){
-      .mode = o->mode,
-      .participants = or_default(o->participants, participants),
-      .blocks = o->blocks,
-      .block_bytes = o->block_bytes ? o->block_bytes + SHMQ_RPC_HEADER_BYTES : 0,
-      .queues = g->queues,
-      .queue_count = count};
+  g->segment =
+      (shmq_options){.mode = o->mode,
+                     .participants = or_default(o->participants, participants),
+                     .blocks = o->blocks,
+                     .block_bytes = o->block_bytes ? o->block_bytes + SHMQ_RPC_HEADER_BYTES : 0,
+                     .queues = g->queues,
+                     .queue_count = count};
   return 0;
 }
 
@@ -122,21 +122,50 @@ int shmq_service_create_memfd(const shmq_service_options *options, int *fd) {
 enum shmq_class shmq_class_of(int status) {
   switch (-status) {
   case 0: return SHMQ_CLASS_OK;
-  case EINVAL: case EBADF: case EMSGSIZE: case ENAMETOOLONG: case EISDIR: case ENOTDIR: case EFAULT:
-  case ERANGE: case EOVERFLOW: case EBADMSG:
-    return SHMQ_CLASS_CLIENT;
-  case EACCES: case EPERM: case EROFS: case EXDEV: case ELOOP: return SHMQ_CLASS_AUTH;
-  case ENOENT: case ENODEV: case ENXIO: case ESRCH: case ENODATA: return SHMQ_CLASS_NOT_FOUND;
-  case EEXIST: case ENOTEMPTY: case ESTALE: return SHMQ_CLASS_CONFLICT;
-  case EAGAIN: case EBUSY: case ETXTBSY: case ENOBUFS: return SHMQ_CLASS_BUSY;
-  case EDQUOT: case ENOSPC: case EMFILE: case ENFILE: case ENOMEM: case EFBIG: case EUSERS:
-    return SHMQ_CLASS_QUOTA;
+  case EINVAL:
+  case EBADF:
+  case EMSGSIZE:
+  case ENAMETOOLONG:
+  case EISDIR:
+  case ENOTDIR:
+  case EFAULT:
+  case ERANGE:
+  case EOVERFLOW:
+  case EBADMSG: return SHMQ_CLASS_CLIENT;
+  case EACCES:
+  case EPERM:
+  case EROFS:
+  case EXDEV:
+  case ELOOP: return SHMQ_CLASS_AUTH;
+  case ENOENT:
+  case ENODEV:
+  case ENXIO:
+  case ESRCH:
+  case ENODATA: return SHMQ_CLASS_NOT_FOUND;
+  case EEXIST:
+  case ENOTEMPTY:
+  case ESTALE: return SHMQ_CLASS_CONFLICT;
+  case EAGAIN:
+  case EBUSY:
+  case ETXTBSY:
+  case ENOBUFS: return SHMQ_CLASS_BUSY;
+  case EDQUOT:
+  case ENOSPC:
+  case EMFILE:
+  case ENFILE:
+  case ENOMEM:
+  case EFBIG:
+  case EUSERS: return SHMQ_CLASS_QUOTA;
   case ETIMEDOUT: return SHMQ_CLASS_TIMEOUT;
   case ECANCELED: return SHMQ_CLASS_CANCELLED;
   case EIO: return SHMQ_CLASS_IO;
-  case EOWNERDEAD: case EPIPE: case ECONNRESET: return SHMQ_CLASS_PEER_DIED;
+  case EOWNERDEAD:
+  case EPIPE:
+  case ECONNRESET: return SHMQ_CLASS_PEER_DIED;
   case ERESTART: return SHMQ_CLASS_RESTARTED;
-  case EOPNOTSUPP: case ENOSYS: case ENOTTY: return SHMQ_CLASS_UNSUPPORTED;
+  case EOPNOTSUPP:
+  case ENOSYS:
+  case ENOTTY: return SHMQ_CLASS_UNSUPPORTED;
   default: return SHMQ_CLASS_INTERNAL;
   }
 }

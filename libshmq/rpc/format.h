@@ -20,7 +20,8 @@
 #include "shmq/rpc.h"
 
 enum {
-  REPLIES_PER_CREDIT = 4, /* reply queue cells: answers, held answers, stream parts, a predecessor's */
+  REPLIES_PER_CREDIT =
+      4, /* reply queue cells: answers, held answers, stream parts, a predecessor's */
   CANCELS_PER_CREDIT = 4,
   ASKERS_DEFAULT = 32,
   ASKERS_MAX = 500,

@@ -62,8 +62,7 @@ static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_messa
   if (rc != -EAGAIN) return rc;
   bool in_cell = size <= shmq_message_bytes(reply);
   int64_t until = in_cell ? SHMQ_FOREVER : shmq_after_ns(BLOCK_WAIT_NS);
-  while (worth_waiting(in, until, &rc))
-    rc = shmq_reserve(reply, size, m, shmq_after_ns(LOOK_NS));
+  while (worth_waiting(in, until, &rc)) rc = shmq_reserve(reply, size, m, shmq_after_ns(LOOK_NS));
   return rc == -ETIMEDOUT ? -ENOBUFS : rc;
 }
 
@@ -168,9 +167,11 @@ int shmq_reply_answer(shmq_incoming *in, const shmq_answer *a) {
 /* An error that speaks about the request, not about the work, left the work undone. */
 static uint8_t executed_by(enum shmq_class error_class) {
   switch (error_class) {
-  case SHMQ_CLASS_CLIENT: case SHMQ_CLASS_AUTH: case SHMQ_CLASS_BUSY: case SHMQ_CLASS_CANCELLED:
-  case SHMQ_CLASS_UNSUPPORTED:
-    return SHMQ_EXECUTED_NO;
+  case SHMQ_CLASS_CLIENT:
+  case SHMQ_CLASS_AUTH:
+  case SHMQ_CLASS_BUSY:
+  case SHMQ_CLASS_CANCELLED:
+  case SHMQ_CLASS_UNSUPPORTED: return SHMQ_EXECUTED_NO;
   default: return SHMQ_EXECUTED_YES;
   }
 }

@@ -136,9 +136,8 @@ static bool may_repeat(const shmq_service *s, const shmq_incoming *in) {
 }
 
 static void refuse(shmq_incoming *in, int status, uint8_t executed) {
-  shmq_answer answer = {.status = status,
-                        .error_class = (uint8_t)shmq_class_of(status),
-                        .executed = executed};
+  shmq_answer answer = {
+      .status = status, .error_class = (uint8_t)shmq_class_of(status), .executed = executed};
   shmq_reply_answer(in, &answer);
 }
 

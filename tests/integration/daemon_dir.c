@@ -23,7 +23,9 @@ static void end(void) {
 }
 TestSuite(daemon_dir, .init = begin, .fini = end, .timeout = 100);
 
-static void local(char path[256], const char *name) { snprintf(path, 256, "%s/tree/%s", d.dir, name); }
+static void local(char path[256], const char *name) {
+  snprintf(path, 256, "%s/tree/%s", d.dir, name);
+}
 
 static void make_file(const char *name, const char *data, size_t size) {
   char path[256];
@@ -38,7 +40,8 @@ static int ask_path(uint16_t op, const char *path, size_t room) {
   return shmqd_ask(client, tree, op, 0, 0755, path, strlen(path), room, &r);
 }
 
-Test(daemon_dir, get_reads_a_file_in_place) {
+Test(daemon_dir, get_reads_a_file_in_place)
+{
   make_file("a b\nc", "hello", 5);
   make_file("empty", "", 0);
   cr_assert_eq(ask_path(SHMQ_DIR_GET, "a b\nc", 1000), 0);
@@ -50,7 +53,8 @@ Test(daemon_dir, get_reads_a_file_in_place) {
   cr_assert_eq(r.size, 0);
 }
 
-Test(daemon_dir, a_file_longer_than_the_room_is_read_in_pieces) {
+Test(daemon_dir, a_file_longer_than_the_room_is_read_in_pieces)
+{
   enum { SIZE = 300000, ROOM = 65536 };
   char *data = malloc(SIZE), *back = malloc(SIZE);
   for (int i = 0; i < SIZE; i++) data[i] = (char)(i * 31 >> 3);
@@ -76,10 +80,13 @@ Test(daemon_dir, a_file_longer_than_the_room_is_read_in_pieces) {
   free(back);
 }
 
-Test(daemon_dir, write_truncate_sync_and_stat) {
+Test(daemon_dir, write_truncate_sync_and_stat)
+{
   const char *name = "new";
-  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_OPEN, SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE,
-                         0640, name, 3, 0, &r), 0);
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_OPEN,
+                         SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE, 0640, name, 3, 0,
+                         &r),
+               0);
   uint64_t handle = r.value[0];
   cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_WRITE, handle, 10, "data", 4, 0, &r), 0);
   cr_assert_eq(r.value[0], 4);
@@ -93,11 +100,14 @@ Test(daemon_dir, write_truncate_sync_and_stat) {
   cr_assert_eq(ask_path(SHMQ_DIR_GET, name, 100), 0);
   cr_assert_eq(r.size, 12);
   cr_assert_eq(memcmp((char *)r.data + 10, "da", 2), 0);
-  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_OPEN, SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE,
-                         0640, name, 3, 0, &r), -EEXIST);
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_OPEN,
+                         SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE, 0640, name, 3, 0,
+                         &r),
+               -EEXIST);
 }
 
-Test(daemon_dir, names_are_made_renamed_and_removed) {
+Test(daemon_dir, names_are_made_renamed_and_removed)
+{
   cr_assert_eq(ask_path(SHMQ_DIR_MKDIR, "sub", 0), 0);
   cr_assert_eq(ask_path(SHMQ_DIR_MKDIR, "sub", 0), -EEXIST);
   make_file("sub/x", "1", 1);
@@ -109,9 +119,12 @@ Test(daemon_dir, names_are_made_renamed_and_removed) {
   cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_UNLINK, 0, 0, "y", 1, 0, &r), -ENOENT);
 }
 
-Test(daemon_dir, put_replaces_a_file_as_one) {
+Test(daemon_dir, put_replaces_a_file_as_one)
+{
   for (int i = 0; i < 2; i++) {
-    cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_PUT, 4, 0600, i ? "filesecond" : "filefirst", i ? 10 : 9, 0, &r), 0);
+    cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_PUT, 4, 0600, i ? "filesecond" : "filefirst",
+                           i ? 10 : 9, 0, &r),
+                 0);
     cr_assert_eq(ask_path(SHMQ_DIR_GET, "file", 100), 0);
     cr_assert_eq(r.size, i ? 6 : 5);
     cr_assert_arr_eq(r.data, i ? "second" : "first", r.size);
@@ -120,7 +133,8 @@ Test(daemon_dir, put_replaces_a_file_as_one) {
   cr_assert_eq(r.size, 6, "no temporary file is left");
 }
 
-Test(daemon_dir, a_listing_goes_on_at_its_cursor) {
+Test(daemon_dir, a_listing_goes_on_at_its_cursor)
+{
   enum { FILES = 500 };
   static char seen[FILES];
   char name[32];
@@ -144,20 +158,64 @@ Test(daemon_dir, a_listing_goes_on_at_its_cursor) {
 }
 
 /* Everything that leads out of the tree, or at what is no file. */
-Test(daemon_dir, what_leads_out_of_the_root_is_refused) {
-  static const char *const escapes[] = {
-      "..", "../", "../tree/f", "../../etc/passwd", "sub/../../f", "sub/../..", "/", "//", "/etc/passwd",
-      "/proc/self/root/etc/passwd", "./../f", "sub/./../../x", "link", "link/passwd", "deep/link/passwd",
-      "sub/link", "selflink", "selflink/f", "uplink", "uplink/log", "abslink", "fifo", "sub/fifo", "socket",
-      ".", "sub", "sub/", "f/", "f/x", "f/..", "nothing", "nothing/x", "", "link/", "uplink/..", "magic",
-      "magic/etc/passwd", "....", ".../x", "dangling", "dangling/x", "loop", "loop/x"};
+Test(daemon_dir, what_leads_out_of_the_root_is_refused)
+{
+  static const char *const escapes[] = {"..",
+                                        "../",
+                                        "../tree/f",
+                                        "../../etc/passwd",
+                                        "sub/../../f",
+                                        "sub/../..",
+                                        "/",
+                                        "//",
+                                        "/etc/passwd",
+                                        "/proc/self/root/etc/passwd",
+                                        "./../f",
+                                        "sub/./../../x",
+                                        "link",
+                                        "link/passwd",
+                                        "deep/link/passwd",
+                                        "sub/link",
+                                        "selflink",
+                                        "selflink/f",
+                                        "uplink",
+                                        "uplink/log",
+                                        "abslink",
+                                        "fifo",
+                                        "sub/fifo",
+                                        "socket",
+                                        ".",
+                                        "sub",
+                                        "sub/",
+                                        "f/",
+                                        "f/x",
+                                        "f/..",
+                                        "nothing",
+                                        "nothing/x",
+                                        "",
+                                        "link/",
+                                        "uplink/..",
+                                        "magic",
+                                        "magic/etc/passwd",
+                                        "....",
+                                        ".../x",
+                                        "dangling",
+                                        "dangling/x",
+                                        "loop",
+                                        "loop/x"};
   char path[256];
   make_file("f", "inside", 6);
   cr_assert_eq(ask_path(SHMQ_DIR_MKDIR, "sub", 0), 0);
   cr_assert_eq(ask_path(SHMQ_DIR_MKDIR, "deep", 0), 0);
-  static const char *const links[][2] = {
-      {"link", "/etc"}, {"deep/link", "/etc"}, {"sub/link", "../f"}, {"selflink", "."}, {"uplink", ".."},
-      {"abslink", "/etc/passwd"}, {"magic", "/proc/self/root"}, {"dangling", "nowhere"}, {"loop", "loop"}};
+  static const char *const links[][2] = {{"link", "/etc"},
+                                         {"deep/link", "/etc"},
+                                         {"sub/link", "../f"},
+                                         {"selflink", "."},
+                                         {"uplink", ".."},
+                                         {"abslink", "/etc/passwd"},
+                                         {"magic", "/proc/self/root"},
+                                         {"dangling", "nowhere"},
+                                         {"loop", "loop"}};
   for (unsigned i = 0; i < sizeof links / sizeof links[0]; i++) {
     local(path, links[i][0]);
     cr_assert_eq(symlink(links[i][1], path), 0);
@@ -181,7 +239,8 @@ Test(daemon_dir, what_leads_out_of_the_root_is_refused) {
   cr_assert_arr_eq(r.data, "inside", 6);
 }
 
-Test(daemon_dir, open_files_are_limited) {
+Test(daemon_dir, open_files_are_limited)
+{
   make_file("f", "", 0);
   int rc = 0, n = 0;
   while ((rc = ask_path(SHMQ_DIR_OPEN, "f", 0)) == 0) n++;
@@ -189,11 +248,13 @@ Test(daemon_dir, open_files_are_limited) {
   cr_assert_eq(n, 64);
 }
 
-Test(daemon_dir, many_requests_at_once) {
+Test(daemon_dir, many_requests_at_once)
+{
   enum { MANY = 3000 };
   make_file("f", "0123456789", 10);
-  struct iovec part = {(void *)(uintptr_t)"f", 1};
-  shmq_ask a = {.resource = (uint16_t)tree, .op = SHMQ_DIR_GET, .parts = &part, .part_count = 1, .room = 100};
+  struct iovec part = {(void *)(uintptr_t) "f", 1};
+  shmq_ask a = {
+      .resource = (uint16_t)tree, .op = SHMQ_DIR_GET, .parts = &part, .part_count = 1, .room = 100};
   shmq_future *f[8] = {NULL};
   for (int i = 0; i < MANY; i++) {
     if (f[i % 8]) {

@@ -32,7 +32,10 @@ static int append(enum shmq_log_ack ack, const void *data, size_t size) {
 }
 
 static int append_keyed(uint64_t position, const char *text) {
-  struct { shmq_id key; char text[64]; } record = {.key = {.position = position}};
+  struct {
+    shmq_id key;
+    char text[64];
+  } record = {.key = {.position = position}};
   snprintf(record.text, sizeof record.text, "%s", text);
   return shmqd_ask(client, log_number, SHMQ_LOG_APPEND, SHMQ_LOG_ACK_DISK, SHMQ_LOG_KEYED, &record,
                    sizeof record.key + strlen(text), 0, &r);
@@ -48,7 +51,8 @@ static uint64_t read_numbers(uint64_t next) {
       cr_assert_eq(e.number, next);
       int n = snprintf(text, sizeof text, "%llu", (unsigned long long)next);
       cr_assert_geq((int)e.bytes, n);
-      cr_assert_eq(memcmp((char *)r.data + at + sizeof e, text, (size_t)n), 0, "record %llu", (unsigned long long)next);
+      cr_assert_eq(memcmp((char *)r.data + at + sizeof e, text, (size_t)n), 0, "record %llu",
+                   (unsigned long long)next);
       at += (sizeof e + e.bytes + 7) & ~(size_t)7;
     }
   cr_assert_eq(r.status, -ENODATA);
@@ -69,7 +73,8 @@ static void kill_and_restart(void) {
   connect_anew();
 }
 
-Test(daemon_log, records_get_numbers_and_can_be_read) {
+Test(daemon_log, records_get_numbers_and_can_be_read)
+{
   for (uint64_t i = 1; i <= 300; i++) append_number(i % 3, i);
   append_number(SHMQ_LOG_ACK_KERNEL, 301);
   cr_assert_eq(read_numbers(1), 302);
@@ -79,16 +84,19 @@ Test(daemon_log, records_get_numbers_and_can_be_read) {
   cr_assert_eq(r.value[1], 302);
 }
 
-Test(daemon_log, what_was_acknowledged_is_there_after_kill_9) {
+Test(daemon_log, what_was_acknowledged_is_there_after_kill_9)
+{
   uint64_t next = 1;
   for (int round = 0; round < 5; round++) {
-    for (int i = 0; i < 50; i++) append_number(i % 2 ? SHMQ_LOG_ACK_DISK : SHMQ_LOG_ACK_KERNEL, next++);
+    for (int i = 0; i < 50; i++)
+      append_number(i % 2 ? SHMQ_LOG_ACK_DISK : SHMQ_LOG_ACK_KERNEL, next++);
     kill_and_restart();
     cr_assert_eq(read_numbers(1), next);
   }
 }
 
-Test(daemon_log, a_key_is_recorded_once_also_by_the_next_daemon) {
+Test(daemon_log, a_key_is_recorded_once_also_by_the_next_daemon)
+{
   cr_assert_eq(append_keyed(1, "one"), 0);
   cr_assert_eq(r.value[1], 0);
   for (int round = 0; round < 2; round++) {
@@ -104,7 +112,8 @@ Test(daemon_log, a_key_is_recorded_once_also_by_the_next_daemon) {
   cr_assert_eq(r.value[1], 0);
 }
 
-Test(daemon_log, the_log_goes_on_in_further_segments_and_trims_the_old) {
+Test(daemon_log, the_log_goes_on_in_further_segments_and_trims_the_old)
+{
   static char record[40000];
   for (uint64_t i = 1; i <= 200; i++) { /* 8 MB in segments of 2 */
     snprintf(record, sizeof record, "%llu", (unsigned long long)i);
@@ -124,12 +133,16 @@ Test(daemon_log, the_log_goes_on_in_further_segments_and_trims_the_old) {
   cr_assert_eq(read_numbers(first), 201);
 }
 
-Test(daemon_log, a_torn_tail_is_cut_wherever_it_tore) {
+Test(daemon_log, a_torn_tail_is_cut_wherever_it_tore)
+{
   char path[160];
   for (uint64_t i = 1; i <= 20; i++) append_number(SHMQ_LOG_ACK_DISK, i);
   snprintf(path, sizeof path, "%s/log/%020d.log", d.dir, 1);
   /* Each append was a batch of its own, so record n stands in block n - 1. */
-  static const struct { int byte; const char *what; } tears[] = {{0, "magic"}, {8, "number"}, {52, "crc"}, {64, "record"}};
+  static const struct {
+    int byte;
+    const char *what;
+  } tears[] = {{0, "magic"}, {8, "number"}, {52, "crc"}, {64, "record"}};
   for (unsigned i = 0; i < 4; i++) {
     uint64_t last = 20 - i;
     shmq_client_close(client);
@@ -149,21 +162,25 @@ Test(daemon_log, a_torn_tail_is_cut_wherever_it_tore) {
   cr_assert_eq(read_numbers(1), 18);
 }
 
-Test(daemon_log, a_follower_gets_what_comes) {
-  shmq_ask a = {.resource = (uint16_t)log_number, .op = SHMQ_LOG_FOLLOW, .value = {1, 0}, .room = 1000};
+Test(daemon_log, a_follower_gets_what_comes)
+{
+  shmq_ask a = {
+      .resource = (uint16_t)log_number, .op = SHMQ_LOG_FOLLOW, .value = {1, 0}, .room = 1000};
   shmq_future *f;
   cr_assert_eq(shmq_request(client, &a, SHMQ_FOREVER, &f), 0);
   cr_assert_eq(shmq_await(f, &r, shmq_after_ns(20 * MILLISECOND)), -EAGAIN);
   shmq_client *other = shmqd_client(&d);
   shmq_result mine;
-  cr_assert_eq(shmqd_ask(other, log_number, SHMQ_LOG_APPEND, SHMQ_LOG_ACK_MEMORY, 0, "x", 1, 0, &mine), 0);
+  cr_assert_eq(
+      shmqd_ask(other, log_number, SHMQ_LOG_APPEND, SHMQ_LOG_ACK_MEMORY, 0, "x", 1, 0, &mine), 0);
   cr_assert_eq(shmq_await(f, &r, PATIENCE), 0);
   cr_assert_eq(((char *)r.data)[sizeof(shmq_log_entry)], 'x');
   shmq_future_free(f);
   shmq_client_close(other);
 }
 
-Test(daemon_log, many_clients_append_and_no_number_is_missing) {
+Test(daemon_log, many_clients_append_and_no_number_is_missing)
+{
   enum { CLIENTS = 4, EACH = 500 };
   pid_t pids[CLIENTS];
   for (int c = 0; c < CLIENTS; c++) {
@@ -171,7 +188,8 @@ Test(daemon_log, many_clients_append_and_no_number_is_missing) {
     if (pids[c]) continue;
     shmq_client *mine = shmqd_client(&d);
     shmq_future *f[8] = {NULL};
-    shmq_ask a = {.resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
+    shmq_ask a = {
+        .resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
     for (int i = 0; i < EACH + 8; i++) {
       if (f[i % 8]) MUST(shmq_await(f[i % 8], &r, PATIENCE));
       shmq_future_free(f[i % 8]);
@@ -190,10 +208,12 @@ Test(daemon_log, many_clients_append_and_no_number_is_missing) {
   cr_assert_eq(r.value[1], CLIENTS * EACH + 1);
 }
 
-Test(daemon_log, bad_requests_are_refused) {
+Test(daemon_log, bad_requests_are_refused)
+{
   static char huge[60000];
   cr_assert_eq(shmqd_ask(client, log_number, SHMQ_LOG_APPEND, 3, 0, "x", 1, 0, &r), -EINVAL);
-  cr_assert_eq(shmqd_ask(client, log_number, SHMQ_LOG_APPEND, 0, SHMQ_LOG_KEYED, "x", 1, 0, &r), -EINVAL);
+  cr_assert_eq(shmqd_ask(client, log_number, SHMQ_LOG_APPEND, 0, SHMQ_LOG_KEYED, "x", 1, 0, &r),
+               -EINVAL);
   cr_assert_eq(shmqd_ask(client, log_number, 77, 0, 0, "x", 1, 0, &r), -EOPNOTSUPP);
   cr_assert_eq(shmqd_ask(client, 9, 1, 0, 0, "x", 1, 0, &r), -ENODEV);
   cr_assert_eq(append(SHMQ_LOG_ACK_DISK, huge, sizeof huge), 0);

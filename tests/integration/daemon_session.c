@@ -19,7 +19,9 @@ static void end(void) {
 }
 TestSuite(daemon_session, .init = begin, .fini = end, .timeout = 200);
 
-static int null_call(shmq_client *c) { return shmqd_ask(c, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r); }
+static int null_call(shmq_client *c) {
+  return shmqd_ask(c, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r);
+}
 
 static int open_descriptors(void) {
   char path[64];
@@ -52,7 +54,8 @@ static void wait_for_descriptors(int wanted) {
   cr_assert_eq(open_descriptors(), wanted, "%d and not %d", open_descriptors(), wanted);
 }
 
-Test(daemon_session, sessions_come_and_go_and_leave_nothing) {
+Test(daemon_session, sessions_come_and_go_and_leave_nothing)
+{
   shmq_client *c[50];
   int before = descriptors_at_rest();
   for (int round = 0; round < 3; round++) {
@@ -66,13 +69,15 @@ Test(daemon_session, sessions_come_and_go_and_leave_nothing) {
 static void die_in_the_middle(void) {
   shmq_client *c = shmqd_client(&d);
   int log_number = shmq_resource(c, "log");
-  shmq_ask a = {.resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
+  shmq_ask a = {
+      .resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
   shmq_future *f;
   for (int i = 0; i < 20; i++) MUST(shmq_request(c, &a, PATIENCE, &f));
   raise(SIGKILL);
 }
 
-Test(daemon_session, clients_that_die_are_forgotten) {
+Test(daemon_session, clients_that_die_are_forgotten)
+{
   int before = descriptors_at_rest();
   for (int i = 0; i < 20; i++) {
     pid_t pid = fork();
@@ -93,7 +98,8 @@ static int raw_connect(void) {
   return s;
 }
 
-Test(daemon_session, a_greeting_that_makes_no_sense_ends_the_connection) {
+Test(daemon_session, a_greeting_that_makes_no_sense_ends_the_connection)
+{
   int before = descriptors_at_rest();
   char junk[300];
   memset(junk, 0x5a, sizeof junk);
@@ -103,7 +109,9 @@ Test(daemon_session, a_greeting_that_makes_no_sense_ends_the_connection) {
     if (n) cr_assert_leq(recv(s, junk, sizeof junk, 0), 0);
     close(s);
   }
-  shmq_hello hello = {.magic = SHMQ_HELLO_MAGIC, .options = {.credits = UINT32_MAX, .blocks = UINT32_MAX, .block_bytes = UINT32_MAX}};
+  shmq_hello hello = {
+      .magic = SHMQ_HELLO_MAGIC,
+      .options = {.credits = UINT32_MAX, .blocks = UINT32_MAX, .block_bytes = UINT32_MAX}};
   int s = raw_connect();
   cr_assert_eq(send(s, &hello, sizeof hello, MSG_NOSIGNAL), (ssize_t)sizeof hello);
   cr_assert_eq(recv(s, &hello, sizeof hello, 0), (ssize_t)sizeof hello, "it grants what it has");
@@ -124,9 +132,12 @@ static void send_header(shmq_client *c, const shmq_request_header *h, size_t siz
   shmq_close(requests);
 }
 
-Test(daemon_session, a_malformed_request_ends_its_session_and_no_other) {
-  const shmq_request_header good = {.magic = SHMQ_RPC_MAGIC, .kind = SHMQ_RPC_REQUEST,
-                                    .deadline_ns = SHMQ_FOREVER, .data_offset = 64};
+Test(daemon_session, a_malformed_request_ends_its_session_and_no_other)
+{
+  const shmq_request_header good = {.magic = SHMQ_RPC_MAGIC,
+                                    .kind = SHMQ_RPC_REQUEST,
+                                    .deadline_ns = SHMQ_FOREVER,
+                                    .data_offset = 64};
   shmq_client *bystander = shmqd_client(&d);
   for (int i = 0; i < 8; i++) {
     shmq_request_header h = good;
@@ -145,26 +156,34 @@ Test(daemon_session, a_malformed_request_ends_its_session_and_no_other) {
     cr_assert_eq(null_call(c), 0);
     send_header(c, &h, size);
     shmq_ask a = {0};
-    cr_assert_eq(shmq_call(c, &a, &r, shmq_after_ns(20000 * MILLISECOND)), -EOWNERDEAD, "case %d", i);
+    cr_assert_eq(shmq_call(c, &a, &r, shmq_after_ns(20000 * MILLISECOND)), -EOWNERDEAD, "case %d",
+                 i);
     shmq_client_close(c);
     cr_assert_eq(null_call(bystander), 0);
   }
   shmq_client_close(bystander);
 }
 
-Test(daemon_session, random_headers_do_no_harm) {
+Test(daemon_session, random_headers_do_no_harm)
+{
   unsigned seed = 1;
   shmq_client *bystander = shmqd_client(&d);
   for (int i = 0; i < 30; i++) {
     shmq_client *c = shmqd_client(&d);
     for (int k = 0; k < 50; k++) {
-      shmq_request_header h = {.magic = SHMQ_RPC_MAGIC, .kind = SHMQ_RPC_REQUEST, .id = (uint64_t)rand_r(&seed),
-                               .resource = (uint16_t)(rand_r(&seed) % 4), .op = (uint16_t)(rand_r(&seed) % 14),
+      shmq_request_header h = {.magic = SHMQ_RPC_MAGIC,
+                               .kind = SHMQ_RPC_REQUEST,
+                               .id = (uint64_t)rand_r(&seed),
+                               .resource = (uint16_t)(rand_r(&seed) % 4),
+                               .op = (uint16_t)(rand_r(&seed) % 14),
                                .flags = (uint16_t)(rand_r(&seed) % 4),
-                               .asker = (uint32_t)rand_r(&seed) % 8, .generation = (uint32_t)rand_r(&seed) % 3,
-                               .deadline_ns = rand_r(&seed) % 2 ? SHMQ_FOREVER : rand_r(&seed), .data_offset = 64,
+                               .asker = (uint32_t)rand_r(&seed) % 8,
+                               .generation = (uint32_t)rand_r(&seed) % 3,
+                               .deadline_ns = rand_r(&seed) % 2 ? SHMQ_FOREVER : rand_r(&seed),
+                               .data_offset = 64,
                                .data_bytes = (uint32_t)rand_r(&seed) % 65,
-                               .value = {(uint64_t)rand_r(&seed) << (rand_r(&seed) % 34), (uint64_t)rand_r(&seed) << (rand_r(&seed) % 34)}};
+                               .value = {(uint64_t)rand_r(&seed) << (rand_r(&seed) % 34),
+                                         (uint64_t)rand_r(&seed) << (rand_r(&seed) % 34)}};
       shmq_participant(shmq_client_segment(c), &h.generation);
       h.asker = (uint32_t)shmq_participant(shmq_client_segment(c), &h.generation);
       send_header(c, &h, 128 + (size_t)rand_r(&seed) % 60000);
@@ -187,7 +206,10 @@ static void scribble(unsigned seed) {
   fclose(maps);
   if (!begin) abort();
   for (int i = 0; i < 20000; i++) {
-    shmq_request_header h = {.magic = SHMQ_RPC_MAGIC, .kind = SHMQ_RPC_REQUEST, .deadline_ns = SHMQ_FOREVER, .data_offset = 64};
+    shmq_request_header h = {.magic = SHMQ_RPC_MAGIC,
+                             .kind = SHMQ_RPC_REQUEST,
+                             .deadline_ns = SHMQ_FOREVER,
+                             .data_offset = 64};
     size_t at = (size_t)rand_r(&seed) % (stop - begin - 8);
     if (rand_r(&seed) % 2) at %= 32768;
     memcpy((char *)begin + at, &(uint64_t){(uint64_t)rand_r(&seed) << (rand_r(&seed) % 33)}, 8);
@@ -197,7 +219,8 @@ static void scribble(unsigned seed) {
 }
 
 /* The bystander's memory must not be in the scribbler: it connects afterwards. */
-Test(daemon_session, a_client_that_scribbles_over_its_memory_hurts_itself) {
+Test(daemon_session, a_client_that_scribbles_over_its_memory_hurts_itself)
+{
   int before = descriptors_at_rest();
   for (unsigned i = 0; i < 20; i++) {
     pid_t pid = fork();
@@ -214,10 +237,12 @@ Test(daemon_session, a_client_that_scribbles_over_its_memory_hurts_itself) {
   wait_for_descriptors(before);
 }
 
-Test(daemon_session, terminating_it_answers_what_was_asked) {
+Test(daemon_session, terminating_it_answers_what_was_asked)
+{
   shmq_client *c = shmqd_client(&d);
   int log_number = shmq_resource(c, "log");
-  shmq_ask a = {.resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
+  shmq_ask a = {
+      .resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
   shmq_future *f[20];
   for (int i = 0; i < 20; i++) cr_assert_eq(shmq_request(c, &a, PATIENCE, &f[i]), 0);
   cr_assert_eq(shmqd_stop(&d, SIGTERM), 0);
@@ -233,10 +258,12 @@ Test(daemon_session, terminating_it_answers_what_was_asked) {
   cr_assert_eq(shmq_client_connect(&none, d.socket, NULL, 0), -ENOENT);
 }
 
-Test(daemon_session, killing_it_is_told_at_once) {
+Test(daemon_session, killing_it_is_told_at_once)
+{
   shmq_client *c = shmqd_client(&d);
   int log_number = shmq_resource(c, "log");
-  shmq_ask a = {.resource = (uint16_t)log_number, .op = SHMQ_LOG_FOLLOW, .value = {1, 0}, .room = 100};
+  shmq_ask a = {
+      .resource = (uint16_t)log_number, .op = SHMQ_LOG_FOLLOW, .value = {1, 0}, .room = 100};
   shmq_future *f;
   cr_assert_eq(shmq_request(c, &a, SHMQ_FOREVER, &f), 0);
   cr_assert_eq(shmq_await(f, &r, shmq_after_ns(20 * MILLISECOND)), -EAGAIN);
@@ -251,7 +278,8 @@ Test(daemon_session, killing_it_is_told_at_once) {
   shmq_client_close(c);
 }
 
-Test(daemon_session, one_directory_has_one_daemon) {
+Test(daemon_session, one_directory_has_one_daemon)
+{
   char program[512];
   snprintf(program, sizeof program, "%s/daemon/shmqd", getenv("SHMQ_BUILD_DIR"));
   pid_t pid = fork();

@@ -23,7 +23,8 @@ static void end(void) {
 }
 TestSuite(rpc_call, .init = begin, .fini = end);
 
-Test(rpc_call, a_value_comes_back_with_its_payload) {
+Test(rpc_call, a_value_comes_back_with_its_payload)
+{
   char text[] = "hello";
   struct iovec parts[] = {{text, 3}, {NULL, 0}, {text + 3, 2}};
   shmq_ask a = {.op = OP_ECHO, .value = {41, 5}, .parts = parts, .part_count = 3};
@@ -38,10 +39,14 @@ Test(rpc_call, a_value_comes_back_with_its_payload) {
   }
 }
 
-Test(rpc_call, payloads_of_every_size_up_to_a_block) {
+Test(rpc_call, payloads_of_every_size_up_to_a_block)
+{
   static char data[65536];
   for (size_t i = 0; i < sizeof data; i++) data[i] = (char)(i * 7);
-  for (size_t n = 0; n <= sizeof data; n = n < 300 ? n + 1 : n * 2 < sizeof data || n == sizeof data ? n * 2 : sizeof data) {
+  for (size_t n = 0; n <= sizeof data; n = n < 300 ? n + 1
+                                           : n * 2 < sizeof data || n == sizeof data
+                                               ? n * 2
+                                               : sizeof data) {
     struct iovec part = {data, n};
     shmq_ask a = {.op = OP_ECHO, .parts = &part, .part_count = 1};
     cr_assert_eq(shmq_call(client, &a, &r, PATIENCE), 0, "%zu bytes", n);
@@ -54,7 +59,8 @@ Test(rpc_call, payloads_of_every_size_up_to_a_block) {
   cr_assert_eq(shmq_call(client, &a, &r, PATIENCE), -EMSGSIZE);
 }
 
-Test(rpc_call, an_error_is_an_answer) {
+Test(rpc_call, an_error_is_an_answer)
+{
   cr_assert_eq(ask_value(client, OP_FAIL, 0, &r), -ENOENT);
   cr_assert_eq(r.status, -ENOENT);
   cr_assert_eq(r.error_class, SHMQ_CLASS_NOT_FOUND);
@@ -65,7 +71,8 @@ Test(rpc_call, an_error_is_an_answer) {
   cr_assert_eq(r.executed, SHMQ_EXECUTED_NO);
 }
 
-Test(rpc_call, an_answer_in_place_is_read_in_place) {
+Test(rpc_call, an_answer_in_place_is_read_in_place)
+{
   shmq_ask a = {.op = OP_PLACE, .room = 65536};
   for (int i = 0; i < 200; i++) {
     cr_assert_eq(shmq_call(client, &a, &r, PATIENCE), 0);
@@ -74,7 +81,8 @@ Test(rpc_call, an_answer_in_place_is_read_in_place) {
   }
 }
 
-Test(rpc_call, a_stream_has_all_its_parts_in_order) {
+Test(rpc_call, a_stream_has_all_its_parts_in_order)
+{
   for (int n = 0; n <= 1000; n = n * 10 + 1) {
     shmq_future *f = ask_later(client, OP_STREAM, (uint64_t)n, 0);
     for (int i = 0; i < n; i++) {
@@ -90,14 +98,16 @@ Test(rpc_call, a_stream_has_all_its_parts_in_order) {
   }
 }
 
-Test(rpc_call, a_stream_given_up_in_the_middle_stops) {
+Test(rpc_call, a_stream_given_up_in_the_middle_stops)
+{
   shmq_future *f = ask_later(client, OP_STREAM, 1000000, 0);
   cr_assert_eq(shmq_await(f, &r, PATIENCE), 0);
   shmq_future_free(f);
   cr_assert_eq(ask_value(client, OP_ECHO, 1, &r), 0, "the server is free again");
 }
 
-Test(rpc_call, answers_come_in_any_order) {
+Test(rpc_call, answers_come_in_any_order)
+{
   shmq_future *late = ask_later(client, OP_LATE, 0, 0);
   shmq_future *echo = ask_later(client, OP_ECHO, 1, 0);
   cr_assert_eq(shmq_await(echo, &r, PATIENCE), 0);
@@ -108,7 +118,8 @@ Test(rpc_call, answers_come_in_any_order) {
   shmq_future_free(echo);
 }
 
-Test(rpc_call, casts_are_executed_and_never_answered) {
+Test(rpc_call, casts_are_executed_and_never_answered)
+{
   shmq_ask a = {.op = OP_ECHO};
   for (int i = 0; i < 500; i++) cr_assert_eq(shmq_cast(client, &a, PATIENCE), 0);
   cr_assert_eq(ask_value(client, OP_COUNT, 0, &r), 0);
@@ -118,7 +129,8 @@ Test(rpc_call, casts_are_executed_and_never_answered) {
   cr_assert_eq(stats.dropped, 0);
 }
 
-Test(rpc_call, more_requests_than_credits_wait_for_room) {
+Test(rpc_call, more_requests_than_credits_wait_for_room)
+{
   enum { MANY = 100 };
   shmq_future *f[MANY];
   for (int i = 0; i < MANY; i++) f[i] = ask_later(client, OP_ECHO, (uint64_t)i, 0);
@@ -130,7 +142,8 @@ Test(rpc_call, more_requests_than_credits_wait_for_room) {
   }
 }
 
-Test(rpc_call, without_waiting_the_credits_run_out) {
+Test(rpc_call, without_waiting_the_credits_run_out)
+{
   shmq_ask a = {.op = OP_SLEEP, .value = {20, 0}};
   shmq_future *f[16];
   int n = 0, rc;
@@ -141,7 +154,8 @@ Test(rpc_call, without_waiting_the_credits_run_out) {
   cr_assert_eq(ask_value(client, OP_ECHO, 1, &r), 0);
 }
 
-Test(rpc_call, unread_answers_in_blocks_make_way) {
+Test(rpc_call, unread_answers_in_blocks_make_way)
+{
   shmq_ask a = {.op = OP_PLACE, .room = 60000};
   shmq_future *held;
   cr_assert_eq(shmq_request(client, &a, PATIENCE, &held), 0);
@@ -153,7 +167,8 @@ Test(rpc_call, unread_answers_in_blocks_make_way) {
   shmq_future_free(held);
 }
 
-Test(rpc_call, an_answer_that_is_being_read_stops_the_asker_and_not_the_server) {
+Test(rpc_call, an_answer_that_is_being_read_stops_the_asker_and_not_the_server)
+{
   shmq_ask a = {.op = OP_PLACE, .room = 60000};
   shmq_future *held;
   int rc = 0;
@@ -169,7 +184,8 @@ Test(rpc_call, an_answer_that_is_being_read_stops_the_asker_and_not_the_server) 
   cr_assert_eq(ask_value(client, OP_ECHO, 1, &r), 0);
 }
 
-Test(rpc_call, any_and_all_of_several_services) {
+Test(rpc_call, any_and_all_of_several_services)
+{
   int other_fd = fresh_service(SHMQ_REDELIVER_IDEMPOTENT, 2);
   pid_t other_server = start_server(other_fd);
   shmq_client *other = asker(other_fd);
@@ -185,7 +201,8 @@ Test(rpc_call, any_and_all_of_several_services) {
   close(other_fd);
 }
 
-Test(rpc_call, every_slot_has_one_holder) {
+Test(rpc_call, every_slot_has_one_holder)
+{
   shmq_client *c[4] = {client};
   shmq_client *one_more;
   for (int i = 1; i < 4; i++) c[i] = asker(fd);
@@ -197,7 +214,8 @@ Test(rpc_call, every_slot_has_one_holder) {
   for (int i = 1; i < 4; i++) shmq_client_close(c[i]);
 }
 
-Test(rpc_call, what_is_no_service_is_refused) {
+Test(rpc_call, what_is_no_service_is_refused)
+{
   int plain;
   shmq_client *c;
   shmq_service *s;

@@ -22,10 +22,22 @@ static int act(enum action action, int bit, shmq_result *r) {
   if (action == VALUE) return 0;
   return action == ERROR ? -ERANGE : r->status;
 }
-static int value1(shmq_result *r, void *ctx) { (void)ctx; return act(chain.on_value1, 1, r); }
-static int error2(shmq_result *r, void *ctx) { (void)ctx; return act(chain.on_error2, 2, r); }
-static int value3(shmq_result *r, void *ctx) { (void)ctx; return act(chain.on_value3, 4, r); }
-static int error3(shmq_result *r, void *ctx) { (void)ctx; return act(chain.on_error3, 8, r); }
+static int value1(shmq_result *r, void *ctx) {
+  (void)ctx;
+  return act(chain.on_value1, 1, r);
+}
+static int error2(shmq_result *r, void *ctx) {
+  (void)ctx;
+  return act(chain.on_error2, 2, r);
+}
+static int value3(shmq_result *r, void *ctx) {
+  (void)ctx;
+  return act(chain.on_value3, 4, r);
+}
+static int error3(shmq_result *r, void *ctx) {
+  (void)ctx;
+  return act(chain.on_error3, 8, r);
+}
 
 static const struct {
   uint16_t op; /* OP_ECHO: begins with the value 1; OP_FAIL: with -ENOENT */
@@ -70,7 +82,8 @@ static void then_all(shmq_future *f) {
   shmq_then(f, chain.on_value3 ? value3 : NULL, chain.on_error3 ? error3 : NULL, NULL);
 }
 
-Test(rpc_deferred, a_chain_behaves_as_the_table_says) {
+Test(rpc_deferred, a_chain_behaves_as_the_table_says)
+{
   for (unsigned early = 0; early < 2; early++)
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
       int expected = cases[i].chain.ran;
@@ -88,7 +101,8 @@ Test(rpc_deferred, a_chain_behaves_as_the_table_says) {
     }
 }
 
-Test(rpc_deferred, a_cancelled_one_runs_the_error_handlers) {
+Test(rpc_deferred, a_cancelled_one_runs_the_error_handlers)
+{
   stop_server(server);
   chain = (struct chain){PASS, VALUE, PASS, PASS, 0};
   shmq_future *f = ask_later(client, OP_ECHO, 0, 0);
@@ -106,7 +120,8 @@ static void report(const shmq_result *error, void *ctx) {
   reported = error->status;
 }
 
-Test(rpc_deferred, an_error_that_nobody_collected_is_reported_once) {
+Test(rpc_deferred, an_error_that_nobody_collected_is_reported_once)
+{
   shmq_client_on_uncollected(client, report, NULL);
   shmq_future *f = ask_later(client, OP_FAIL, 0, 0);
   while (!shmq_poll(f)) nap_ms(1);
@@ -139,7 +154,8 @@ static int free_it(shmq_result *result, void *ctx) {
   return result->status;
 }
 
-Test(rpc_deferred, a_step_may_free_its_own_future) {
+Test(rpc_deferred, a_step_may_free_its_own_future)
+{
   for (int i = 0; i < 100; i++) {
     shmq_future *f = ask_later(client, OP_ECHO, 0, 0);
     shmq_then(f, free_it, free_it, f);
@@ -148,7 +164,8 @@ Test(rpc_deferred, a_step_may_free_its_own_future) {
   cr_assert_eq(ask_value(client, OP_ECHO, 1, &r), 0);
 }
 
-Test(rpc_deferred, run_pending_waits_no_longer_than_told) {
+Test(rpc_deferred, run_pending_waits_no_longer_than_told)
+{
   shmq_future *f = ask_later(client, OP_SLEEP, 50, 0);
   shmq_then(f, value3, error3, NULL);
   cr_assert_eq(shmq_run_pending(client, SHMQ_NOWAIT), 0);

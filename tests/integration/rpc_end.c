@@ -26,7 +26,8 @@ static void end(struct world *w) {
   close(w->fd);
 }
 
-Test(rpc_end, a_deadline_ends_the_call_and_the_request) {
+Test(rpc_end, a_deadline_ends_the_call_and_the_request)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
   shmq_ask a = {.op = OP_ECHO};
   int64_t begun = shmq_now_ns();
@@ -39,7 +40,8 @@ Test(rpc_end, a_deadline_ends_the_call_and_the_request) {
   end(&w);
 }
 
-Test(rpc_end, awaiting_may_end_before_the_request_does) {
+Test(rpc_end, awaiting_may_end_before_the_request_does)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   shmq_future *f = ask_later(w.client, OP_SLEEP, 100, 0);
   cr_assert_eq(shmq_await(f, &r, shmq_after_ns(5 * MILLISECOND)), -EAGAIN);
@@ -49,9 +51,11 @@ Test(rpc_end, awaiting_may_end_before_the_request_does) {
   end(&w);
 }
 
-Test(rpc_end, a_cancelled_request_that_nobody_took_is_not_executed) {
+Test(rpc_end, a_cancelled_request_that_nobody_took_is_not_executed)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
-  shmq_future *gone = ask_later(w.client, OP_ECHO, 0, 0), *kept = ask_later(w.client, OP_ECHO, 0, 0);
+  shmq_future *gone = ask_later(w.client, OP_ECHO, 0, 0),
+              *kept = ask_later(w.client, OP_ECHO, 0, 0);
   cr_assert_eq(shmq_cancel(gone), 0);
   cr_assert_eq(shmq_cancel(gone), 0, "twice is once");
   w.server = start_server(w.fd);
@@ -66,7 +70,8 @@ Test(rpc_end, a_cancelled_request_that_nobody_took_is_not_executed) {
   end(&w);
 }
 
-Test(rpc_end, a_running_request_sees_its_cancellation) {
+Test(rpc_end, a_running_request_sees_its_cancellation)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   shmq_future *f = ask_later(w.client, OP_SLEEP, 1000000, 0);
   cr_assert_eq(shmq_await(f, &r, shmq_after_ns(20 * MILLISECOND)), -EAGAIN);
@@ -76,7 +81,8 @@ Test(rpc_end, a_running_request_sees_its_cancellation) {
   end(&w);
 }
 
-Test(rpc_end, cancelling_more_than_the_queue_of_cancellations_holds) {
+Test(rpc_end, cancelling_more_than_the_queue_of_cancellations_holds)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   shmq_future *stays = ask_later(w.client, OP_LATE, 0, 0);
   cr_assert_eq(shmq_cancel(stays), 0);
@@ -90,7 +96,8 @@ Test(rpc_end, cancelling_more_than_the_queue_of_cancellations_holds) {
   end(&w);
 }
 
-Test(rpc_end, the_death_of_the_server_is_told_at_once) {
+Test(rpc_end, the_death_of_the_server_is_told_at_once)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   cr_assert_eq(ask_value(w.client, OP_DIE, 0, &r), -EOWNERDEAD);
   cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
@@ -113,7 +120,8 @@ static void redelivered(enum shmq_redeliver redeliver, uint32_t flags, int expec
   end(&w);
 }
 
-Test(rpc_end, what_may_be_repeated_is_executed_by_the_next_server) {
+Test(rpc_end, what_may_be_repeated_is_executed_by_the_next_server)
+{
   redelivered(SHMQ_REDELIVER_IDEMPOTENT, SHMQ_ASK_IDEMPOTENT, 0);
   redelivered(SHMQ_REDELIVER_ALWAYS, 0, 0);
   redelivered(SHMQ_REDELIVER_IDEMPOTENT, 0, -EOWNERDEAD);
@@ -127,7 +135,8 @@ static void die_asking(int fd) {
   raise(SIGKILL);
 }
 
-Test(rpc_end, requests_of_a_dead_asker_are_skipped) {
+Test(rpc_end, requests_of_a_dead_asker_are_skipped)
+{
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
   pid_t pid = fork();
   if (pid == 0) die_asking(w.fd);
@@ -149,7 +158,8 @@ static void die_with_answers(int fd) {
   raise(SIGKILL);
 }
 
-Test(rpc_end, an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted) {
+Test(rpc_end, an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted)
+{
   struct world w = {.fd = fresh_service(SHMQ_REDELIVER_IDEMPOTENT, 1)};
   shmq_client_stats stats;
   w.server = start_server(w.fd);

@@ -21,7 +21,8 @@ static void ask_for_ever(int fd) {
   uint64_t me = (uint64_t)getpid() << 32;
   shmq_result r;
   for (uint64_t n = 1;; n++) {
-    shmq_ask a = {.op = OP_ECHO, .value = {me | n, ~(me | n)}, .flags = n % 2 ? SHMQ_ASK_IDEMPOTENT : 0};
+    shmq_ask a = {
+        .op = OP_ECHO, .value = {me | n, ~(me | n)}, .flags = n % 2 ? SHMQ_ASK_IDEMPOTENT : 0};
     int rc = shmq_call(c, &a, &r, shmq_after_ns(2000 * MILLISECOND));
     if (rc == 0 && (r.value[0] != (me | n) + 1 || r.value[1] != ~(me | n))) tally->wrong++;
     if (rc == 0)

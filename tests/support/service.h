@@ -21,25 +21,25 @@
 /* Long enough for a loaded machine; only a call that hangs ever waits as long. */
 #define PATIENCE shmq_after_ns(30000 * MILLISECOND)
 
-#define MUST(call)                                                                              \
-  do {                                                                                          \
-    long must_rc = (long)(call);                                                                \
-    if (must_rc < 0) {                                                                          \
+#define MUST(call)                                                                                \
+  do {                                                                                            \
+    long must_rc = (long)(call);                                                                  \
+    if (must_rc < 0) {                                                                            \
       fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, shmq_strerror((int)must_rc)); \
-      abort();                                                                                  \
-    }                                                                                           \
+      abort();                                                                                    \
+    }                                                                                             \
   } while (0)
 
 /* What the test server does, by op. */
 enum {
-  OP_ECHO = 1,   /* value + 1, and the payload */
-  OP_FAIL,       /* an error of the domain "test" with code 7 */
-  OP_STREAM,     /* value[0] parts {int}, then "end" */
-  OP_PLACE,      /* fills the room with 'x' in place */
-  OP_SLEEP,      /* answers after value[0] ms, or -ECANCELED when cancelled */
-  OP_DIE,        /* the server kills itself at the first attempt; answers the attempts at the next */
-  OP_COUNT,      /* how many OP_ECHO this server has executed */
-  OP_LATE,       /* kept, and answered with the next OP_ECHO */
+  OP_ECHO = 1, /* value + 1, and the payload */
+  OP_FAIL,     /* an error of the domain "test" with code 7 */
+  OP_STREAM,   /* value[0] parts {int}, then "end" */
+  OP_PLACE,    /* fills the room with 'x' in place */
+  OP_SLEEP,    /* answers after value[0] ms, or -ECANCELED when cancelled */
+  OP_DIE,      /* the server kills itself at the first attempt; answers the attempts at the next */
+  OP_COUNT,    /* how many OP_ECHO this server has executed */
+  OP_LATE,     /* kept, and answered with the next OP_ECHO */
   OP_STOP
 };
 
@@ -120,9 +120,9 @@ static inline int on_stop(shmq_incoming *in, void *ctx) {
 
 static inline void serve_for_ever(int fd) {
   static const shmq_handler handlers[] = {
-      {OP_ECHO, on_echo}, {OP_FAIL, on_fail},   {OP_STREAM, on_stream},
+      {OP_ECHO, on_echo},   {OP_FAIL, on_fail},   {OP_STREAM, on_stream},
       {OP_PLACE, on_place}, {OP_SLEEP, on_sleep}, {OP_DIE, on_die},
-      {OP_COUNT, on_count}, {OP_LATE, on_late}, {OP_STOP, on_stop}};
+      {OP_COUNT, on_count}, {OP_LATE, on_late},   {OP_STOP, on_stop}};
   struct server s = {0};
   MUST(shmq_service_open_fd(&s.service, fd, 0));
   int rc = shmq_service_run(s.service, handlers, 9, &s, SHMQ_FOREVER);
@@ -144,8 +144,12 @@ static inline void stop_server(pid_t pid) {
 }
 
 static inline int fresh_service(enum shmq_redeliver redeliver, uint32_t askers) {
-  shmq_service_options o = {.askers = askers, .credits = 8, .blocks = 16, .block_bytes = 65536,
-                            .participants = 64, .redeliver = redeliver};
+  shmq_service_options o = {.askers = askers,
+                            .credits = 8,
+                            .blocks = 16,
+                            .block_bytes = 65536,
+                            .participants = 64,
+                            .redeliver = redeliver};
   int fd = -1;
   MUST(shmq_service_create_memfd(&o, &fd));
   return fd;

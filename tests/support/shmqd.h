@@ -12,7 +12,7 @@
 #include "support/service.h"
 
 struct shmqd {
-  char dir[64];    /* holds control, tree/ and log/ */
+  char dir[64]; /* holds control, tree/ and log/ */
   char socket[96];
   pid_t pid;
 };
@@ -30,8 +30,8 @@ static inline void shmqd_start(struct shmqd *d) {
   if (d->pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(ready[0]);
-    execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d->dir, "--ready-fd", ready_fd, "--set",
-          tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
+    execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d->dir, "--ready-fd", ready_fd,
+          "--set", tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
           "log:log.segment_bytes=2M", (char *)NULL);
     _exit(127);
   }
@@ -74,8 +74,12 @@ static inline shmq_client *shmqd_client(const struct shmqd *d) {
 static inline int shmqd_ask(shmq_client *c, int resource, uint16_t op, uint64_t v0, uint64_t v1,
                             const void *data, size_t size, size_t room, shmq_result *r) {
   struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-  shmq_ask a = {.resource = (uint16_t)resource, .op = op, .value = {v0, v1}, .parts = &part,
-                .part_count = 1, .room = room};
+  shmq_ask a = {.resource = (uint16_t)resource,
+                .op = op,
+                .value = {v0, v1},
+                .parts = &part,
+                .part_count = 1,
+                .room = room};
   return shmq_call(c, &a, r, PATIENCE);
 }
 
