@@ -98,6 +98,10 @@ Test(core_participant, the_dead_are_told_from_the_living) {
   cr_assert_eq(shmq_participant_alive(s, 2, generation), 0);
   cr_assert_eq(shmq__recover_if_dead(s, 2), 1);
   cr_assert_eq(info_of(2).index, 0);
+  shmq *next = peer(fd, NULL);
+  cr_assert_eq(shmq_join_segment(next->segment, NULL, NULL), 0);
+  cr_assert_eq(shmq_participant(next->segment, NULL), 2, "a recoverer lets go of the slot");
+  shmq_close(next);
   shmq_detach(s);
   close(fd);
 }
