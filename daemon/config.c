@@ -274,7 +274,8 @@ const char *section_text(const struct section *s, const char *key) {
 static void show_section(const struct section *s, FILE *to) {
   fprintf(to, "[%s%s%s]\n", s->kind->name, *s->name ? ":" : "", s->name);
   for (unsigned i = 0; i < s->count; i++)
-    fprintf(to, "%s = %s\n# from %s\n", s->settings[i].param->key, s->settings[i].text,
+    /* No wider than it may have been read: lines have a limit. */
+    fprintf(to, "%s=%s\n# from %s\n", s->settings[i].param->key, s->settings[i].text,
             s->settings[i].source);
   fputc('\n', to);
 }
