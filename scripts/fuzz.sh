@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Run the fuzz targets of tests/fuzz for a while each: the libFuzzer ones, then the hostile peer.
 #
-#   scripts/fuzz.sh [--seconds N] [TARGET...]
+#   scripts/fuzz.sh [--seconds N] [--seed S] [TARGET...]
 #
 # TARGET: segment image request config arguments hostile; all of them by default. N: 60, or $SHMQ_FUZZ_SECONDS.
+# S: libFuzzer's; by chance when none is given. The test suite gives one, so that it does not depend on the day.
 # Needs clang 14 (exit status 77 without it) and builds into build/fuzz. Inputs start from
 # tests/fuzz/corpus; new ones are kept in build/fuzz/corpus, what fails in build/fuzz/found, and
 # build/fuzz/tests/fuzz/fuzz_TARGET FILE tries it again.
@@ -12,10 +13,11 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 seconds=${SHMQ_FUZZ_SECONDS:-60}
-targets=()
+seed=0 targets=()
 while [ $# -gt 0 ]; do
   case $1 in
     --seconds) seconds=${2:?--seconds needs a number}; shift ;;
+    --seed) seed=${2:?--seed needs a number}; shift ;;
     -*) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
     *) targets+=("$1") ;;
   esac
@@ -48,13 +50,13 @@ export ASAN_OPTIONS=quarantine_size_mb=16:handle_abort=1:${ASAN_OPTIONS:-}
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 
 run() { # run TARGET
-  local program=$build/tests/fuzz/fuzz_$1 log=$build/$1.log options=(-max_len=1024)
+  local program=$build/tests/fuzz/fuzz_$1 log=$build/$1.log options=(-max_len=1024 "-seed=$seed")
   [ -x "$program" ] || { echo "there is no target $1"; return 2; }
   if [ "$1" = hostile ]; then
     "${launch[@]}" "$program" --seconds "$seconds"
     return
   fi
-  [ "$1" != image ] || options=(-max_len=40000)
+  [ "$1" != image ] || options=(-max_len=40000 "-seed=$seed")
   local leaks=1
   [ "$1" != arguments ] || leaks=0 # the program keeps its arguments to its end
   mkdir -p "$build/corpus/$1"
