@@ -137,11 +137,7 @@ int shmq_call(shmq_client *c, const shmq_ask *ask, shmq_result *result, int64_t 
   shmq_call_done(c);
   int rc = shmq_request(c, ask, deadline_ns, &c->call);
   if (rc) return failed_call(result, rc);
-  rc = shmq_await(c->call, result, SHMQ_FOREVER);
-  if (rc != -EINTR || !result->more) return rc;
-  /* Nobody can collect it later: that is the end of it. */
-  shmq__settle_locally(c->call, -EINTR, SHMQ_EXECUTED_UNKNOWN);
-  return shmq_await(c->call, result, SHMQ_NOWAIT);
+  return shmq_await(c->call, result, SHMQ_FOREVER);
 }
 
 void shmq_call_done(shmq_client *c) {
@@ -164,7 +160,6 @@ static int wait_for(shmq_future *f, int64_t deadline_ns) {
   while (!shmq__has_news(f)) {
     int rc = shmq__wait_news(f->client, deadline_ns);
     if (rc == -EAGAIN || rc == -ETIMEDOUT) return shmq__has_news(f) ? 0 : -EAGAIN;
-    if (rc == -EINTR) return rc; /* the future is pending still */
     if (rc) shmq__settle_locally(f, rc, SHMQ_EXECUTED_UNKNOWN);
   }
   return 0;

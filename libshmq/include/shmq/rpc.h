@@ -183,8 +183,7 @@ SHMQ_API int shmq_call(shmq_client *client, const shmq_ask *ask, shmq_result *re
 SHMQ_API void shmq_call_done(shmq_client *client);
 
 /* Wait for the answer, or the next part of it.
- * Returns: the result's status; with result->more set, -EAGAIN: still pending at deadline_ns, -EINTR: a signal
- *   handler ran, and it is pending still. An answer that has
+ * Returns: the result's status; -EAGAIN with result->more set: still pending at deadline_ns. An answer that has
  *   come can be awaited again; the parts of a stream come one by one, the last with more = 0.
  * Errors in the result: -ETIMEDOUT the request's deadline passed, -EOWNERDEAD its server died,
  *   -ECANCELED, or whatever the server answered. */
