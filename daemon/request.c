@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A request's struct, one for each credit, and its one answer.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "session.h"
+
+int requests_open(struct session *s) {
+  s->requests = calloc(s->credits, sizeof *s->requests);
+  if (!s->requests) return -ENOMEM;
+  for (uint32_t i = 0; i < s->credits; i++) {
+    s->requests[i].next = s->free_requests;
+    s->free_requests = &s->requests[i];
+  }
+  return 0;
+}
+
+void requests_close(struct session *s) {
+  for (uint32_t i = 0; s->requests && i < s->credits; i++) free(s->requests[i].memory);
+  free(s->requests);
+}
+
+struct request *request_new(struct session *s) {
+  struct request *r = s->free_requests;
+  s->free_requests = r->next;
+  r->session = s;
+  r->resource = NULL;
+  r->next = NULL;
+  r->memory = NULL;
+  return r;
+}
+
+void request_free(struct request *r) {
+  struct session *s = r->session;
+  free(r->memory);
+  r->memory = NULL;
+  r->next = s->free_requests;
+  s->free_requests = r;
+}
+
+/* An answered request. A client whose reply queue is full has not kept to its credits, or has damaged
+ * its memory: there is nobody to tell. */
+static void answered(struct request *r, int rc) {
+  struct session *s = r->session;
+  request_free(r);
+  s->in_flight--;
+  if (rc == -EAGAIN || rc == -EBADMSG) {
+    session_end(s, "its reply queue is full or damaged");
+    return;
+  }
+  if (s->shut && !s->in_flight)
+    session_end(s, "its queue was shut");
+  else if (s->state == SESSION_OPEN && !s->bell_polled && !s->shut)
+    session_make_hot(s); /* a credit is back */
+  else
+    session_free_if_over(s);
+}
+
+static bool is_gone(struct request *r) { return r->session->state == SESSION_ENDING; }
+
+void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data,
+                   size_t size) {
+  uint64_t value[2] = {value0, value1};
+  answered(r, is_gone(r) ? 0 : shmq_reply_value(&r->in, value, data, size));
+}
+
+void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size) {
+  uint64_t value[2] = {value0, value1};
+  answered(r, is_gone(r) ? 0 : shmq_reply_in_place(&r->in, value, size));
+}
+
+void request_error(struct request *r, int status, const char *text) {
+  answered(r, is_gone(r) ? 0 : shmq_reply_error(&r->in, status, NULL, 0, text));
+}
+
+void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text) {
+  shmq_answer a = {.status = status,
+                   .error_class = (uint8_t)shmq_class_of(status),
+                   .executed = (uint8_t)executed,
+                   .text = text};
+  answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));
+}
+
+int request_text(const struct request *r, char *to, size_t room) {
+  size_t n = r->in.size;
+  if (n >= room) return -ENAMETOOLONG;
+  memcpy(to, r->in.data, n);
+  to[n] = 0;
+  return strlen(to) == n ? (int)n : -EINVAL;
+}

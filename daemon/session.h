@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The inside of a session, for the files that share it:
+ *
+ *   session.c  its beginning and its end
+ *   greet.c    the handshake, and the memory that comes of it
+ *   turn.c     sleeping behind the doorbell, taking requests
+ *   request.c  a request's struct, and its answer
+ *   handle.c   what a client names by number
+ *
+ * A session is GREETING -> OPEN -> ENDING -> freed. ENDING takes nothing more and waits until every
+ * operation has come back, because the ring may still read or write the client's memory until then.
+ */
+#ifndef SHMQD_SESSION_H
+#define SHMQD_SESSION_H
+
+#include <sys/socket.h>
+
+#include "daemon.h"
+
+enum session_state { SESSION_GREETING, SESSION_OPEN, SESSION_ENDING };
+
+struct handle;
+
+struct session {
+  struct daemon *daemon;
+  struct session *next, *prev;
+  struct session *hot_next, *hot_prev;
+  enum session_state state;
+  bool hot;
+  bool shut; /* its queue is shut and empty: it ends with its last answer */
+  struct ucred peer;
+  char label[32];
+  int socket;
+  shmq_service *service;
+  int64_t active_ns; /* when it last had a request */
+
+  struct request *requests, *free_requests;
+  uint32_t credits, in_flight;
+  struct handle *handles;
+  uint32_t handle_count;
+
+  struct io_op socket_op, bell_op, cancel_op[2];
+  unsigned polls; /* of the four above, under way */
+  bool socket_polled, bell_polled;
+};
+
+/* ---- session.c ---- */
+void session_make_hot(struct session *session);
+void session_make_cold(struct session *session);
+/* The last thing under way has come back: the end, if it was waited for. */
+void session_free_if_over(struct session *session);
+/* The resources give up what they keep for it. */
+void session_leave_resources(struct session *session);
+
+/* ---- greet.c ---- */
+/* Read the client's hello and answer it with the session's memory. -EAGAIN: it has not come yet. */
+int session_greet(struct session *session);
+
+/* ---- request.c ---- */
+int requests_open(struct session *session);
+void requests_close(struct session *session);
+struct request *request_new(struct session *session);
+void request_free(struct request *request);
+
+/* ---- handle.c ---- */
+int handles_open(struct session *session);
+void handles_close(struct session *session);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A session's turn: a bounded number of its requests are taken and begun. One that brings nothing goes to
+ * sleep behind its doorbell.
+ */
+#include <poll.h>
+
+#include "session.h"
+
+enum { TURN_REQUESTS = 32, TURN_BYTES = 256 << 10 };
+
+static void dispatch(struct request *r) {
+  uint16_t number = r->in.header.resource;
+  if (number == 0) {
+    daemon_serve(r->session->daemon, r);
+    return;
+  }
+  r->resource = resource_find(r->session->daemon, number);
+  if (r->resource)
+    r->resource->kind->serve(r);
+  else
+    request_error(r, -ENODEV, "no such resource");
+}
+
+static void doorbell(struct io_op *op, int result) {
+  struct session *s = op->buffer;
+  s->polls--;
+  s->bell_polled = false;
+  if (s->state == SESSION_OPEN && result < 0)
+    session_end(s, "its doorbell failed");
+  else if (s->state == SESSION_OPEN)
+    session_make_hot(s);
+  else
+    session_free_if_over(s);
+}
+
+/* Sleep behind the doorbell: announced, looked again, and only then no longer polled. */
+static void go_to_sleep(struct session *s) {
+  int fd = shmq_service_event_fd(s->service);
+  int rc = fd < 0 ? fd : shmq_service_event_arm(s->service);
+  if (rc < 0) {
+    session_end(s, "its doorbell cannot be armed");
+    return;
+  }
+  if (rc > 0) return;
+  session_make_cold(s);
+  s->bell_op =
+      (struct io_op){.what = IO_POLL, .fd = fd, .flags = POLLIN, .buffer = s, .done = doorbell};
+  s->bell_polled = true;
+  s->polls++;
+  io_submit(s->daemon->io, &s->bell_op);
+}
+
+/* Returns how many were begun, or why the session cannot go on. */
+static int take_requests(struct session *s) {
+  int taken = 0;
+  for (size_t bytes = 0; taken < TURN_REQUESTS && bytes < TURN_BYTES && s->in_flight < s->credits;
+       taken++) {
+    struct request *r = request_new(s);
+    int rc = shmq_serve(s->service, &r->in, SHMQ_NOWAIT);
+    if (rc) {
+      request_free(r);
+      return rc == -EAGAIN ? taken : rc;
+    }
+    bytes += r->in.room;
+    s->in_flight++;
+    s->daemon->requests++;
+    dispatch(r);
+    if (s->state != SESSION_OPEN) return taken;
+  }
+  return taken;
+}
+
+/* A session with an answer under way must not be freed while it is worked on: in_flight keeps it. */
+static int session_turn(struct session *s, int64_t now_ns) {
+  s->in_flight++;
+  int n = take_requests(s);
+  s->in_flight--;
+  if (s->state != SESSION_OPEN) {
+    session_free_if_over(s);
+    return 0;
+  }
+  if (n > 0) s->active_ns = now_ns;
+  if (n == -EPIPE && s->in_flight) {
+    s->shut = true;
+    session_make_cold(s);
+  } else if (n < 0)
+    session_end(s, n == -EPIPE ? "its queue was shut" : "its memory makes no sense");
+  else if (s->in_flight >= s->credits)
+    session_make_cold(s); /* until an answer gives a credit back */
+  else if (n == 0 && !s->bell_polled && now_ns - s->active_ns > s->daemon->spin_ns)
+    go_to_sleep(s);
+  return n > 0 ? n : 0;
+}
+
+int sessions_turn(struct daemon *d) {
+  int n = 0;
+  int64_t now = d->hot ? shmq_now_ns() : 0;
+  for (struct session *s = d->hot, *next; s; s = next) {
+    next = s->hot_next;
+    n += session_turn(s, now);
+  }
+  return n;
+}
+
+void sessions_shut(struct daemon *d) {
+  for (struct session *s = d->sessions, *next; s; s = next) {
+    next = s->next;
+    session_leave_resources(s);
+    if (s->state == SESSION_GREETING) {
+      session_end(s, "the daemon is shutting down");
+    } else if (s->state == SESSION_OPEN) {
+      shmq_service_shutdown(s->service);
+      session_make_hot(s); /* what is queued is taken, and then the end of the queue is seen */
+    } else {
+      session_free_if_over(s);
+    }
+  }
+}
+
+bool sessions_idle(const struct daemon *d) {
+  for (const struct session *s = d->sessions; s; s = s->next)
+    if (s->in_flight || s->state == SESSION_OPEN) return false;
+  return true;
+}
