@@ -9,6 +9,8 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 /* ---- values ---- */
 
@@ -57,6 +59,19 @@ static bool parse_choice(const char *text, const char *choices, int64_t *value) 
   return false;
 }
 
+/* What could not be written in a file is refused wherever it comes from: what --show-config prints can be read
+ * again. libinih takes what follows " ;" for a comment. */
+static const char *check_text(const char *text) {
+  size_t n = strlen(text);
+  if (n && (isspace((unsigned char)text[0]) || isspace((unsigned char)text[n - 1])))
+    return "must not begin or end with a blank";
+  for (size_t i = 0; i < n; i++) {
+    if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) return "has a control character in it";
+    if (text[i] == ';' && (i == 0 || text[i - 1] == ' ')) return "must not have a ; after a blank";
+  }
+  return NULL;
+}
+
 /* Returns NULL or what is wrong. */
 static const char *parse_value(const struct param *p, const char *text, int64_t *value) {
   bool good = true;
@@ -83,9 +98,13 @@ void config_init(struct config *config, const struct section_kind *const *kinds)
 }
 
 static void section_free(struct section *s) {
-  for (unsigned i = 0; i < s->count; i++) free(s->settings[i].text);
+  for (unsigned i = 0; i < s->count; i++) {
+    free(s->settings[i].text);
+    free(s->settings[i].source);
+  }
   free(s->settings);
   free(s->name);
+  free(s->source);
   free(s);
 }
 
@@ -105,14 +124,15 @@ static const struct section_kind *find_kind(const struct config *config, const c
 }
 
 static struct section *section_new(struct config *config, const struct section_kind *kind,
-                                   const char *name) {
+                                   const char *name, const char *source) {
   struct section *s = calloc(1, sizeof *s);
   if (!s) return NULL;
   s->kind = kind;
   while (kind->params[s->count].key) s->count++;
   s->settings = calloc(s->count + 1, sizeof *s->settings);
   s->name = strdup(name);
-  if (!s->settings || !s->name) {
+  s->source = strdup(source);
+  if (!s->settings || !s->name || !s->source) {
     section_free(s);
     return NULL;
   }
@@ -129,8 +149,16 @@ static bool good_name(const char *name) {
   return n >= 1 && n <= 47;
 }
 
+struct section *config_find(const struct config *config, const struct section_kind *kind,
+                            const char *name) {
+  struct section *s = config->sections;
+  while (s && !(s->kind == kind && strcmp(s->name, name) == 0)) s = s->next;
+  return s;
+}
+
 /* Find or make the section that `text` names: KIND or KIND:NAME. */
-static struct section *section_named(struct config *config, const char *text, const char **wrong) {
+static struct section *section_named(struct config *config, const char *text, const char *source,
+                                     const char **wrong) {
   size_t length = strcspn(text, ":");
   const struct section_kind *kind = find_kind(config, text, length);
   const char *name = text[length] ? text + length + 1 : "";
@@ -143,9 +171,8 @@ static struct section *section_named(struct config *config, const char *text, co
         kind->named ? "needs a name of letters, digits, - _ . after the colon" : "takes no name";
   if (*wrong) return NULL;
 
-  for (struct section *s = config->sections; s; s = s->next)
-    if (s->kind == kind && strcmp(s->name, name) == 0) return s;
-  struct section *s = section_new(config, kind, name);
+  struct section *s = config_find(config, kind, name);
+  if (!s) s = section_new(config, kind, name, source);
   if (!s) *wrong = "out of memory";
   return s;
 }
@@ -163,24 +190,37 @@ static int complain(struct config_error *error, const char *source, const char *
   return -EINVAL;
 }
 
+int config_complain(struct config_error *error, const char *source, const struct section *s,
+                    const char *key, const char *wrong) {
+  char name[128];
+  snprintf(name, sizeof name, "%s%s%s", s->kind->name, *s->name ? ":" : "", s->name);
+  return complain(error, source, name, key, wrong);
+}
+
 static int assign(struct setting *setting, const char *value, const char *source,
                   const char **wrong) {
   int64_t number;
-  *wrong = parse_value(setting->param, value, &number);
+  *wrong = check_text(value);
+  if (!*wrong) *wrong = parse_value(setting->param, value, &number);
   if (*wrong) return -EINVAL;
-  char *text = strdup(value);
-  if (!text) return -ENOMEM;
+  char *text = strdup(value), *from = strdup(source);
+  if (!text || !from) {
+    free(text);
+    free(from);
+    return -ENOMEM;
+  }
   free(setting->text);
+  free(setting->source);
   setting->text = text;
+  setting->source = from;
   setting->number = number;
-  snprintf(setting->source, sizeof setting->source, "%s", source);
   return 0;
 }
 
 int config_assign(struct config *config, const char *section, const char *key, const char *value,
                   const char *source, struct config_error *error) {
   const char *wrong;
-  struct section *s = section_named(config, section, &wrong);
+  struct section *s = section_named(config, section, source, &wrong);
   if (!s) return complain(error, source, section, "", wrong);
   if (!*key) return 0;
   struct setting *setting = find_setting(s, key);
@@ -214,19 +254,29 @@ int config_set(struct config *config, const char *assignment, const char *source
   return config_assign(config, text, dot + 1, equals + 1, source, error);
 }
 
+/* SHMQD_KIND_KEY of a kind without names; else NULL. */
+static const char *key_of_variable(const struct section_kind *kind, const char *name) {
+  if (kind->named || strncmp(name, "SHMQD_", 6) != 0) return NULL;
+  size_t n = strlen(kind->name);
+  if (strncasecmp(name + 6, kind->name, n) != 0 || name[6 + n] != '_') return NULL;
+  return name + 6 + n + 1;
+}
+
 static int read_variable(struct config *config, const struct section_kind *kind,
-                         const struct param *p, struct config_error *error) {
-  char name[96];
-  int n = snprintf(name, sizeof name, "SHMQD_%s_%s", kind->name, p->key);
-  for (int i = 0; i < n; i++) name[i] = (char)toupper((unsigned char)name[i]);
-  const char *value = getenv(name);
-  return value ? config_assign(config, kind->name, p->key, value, name, error) : 0;
+                         const char *variable, struct config_error *error) {
+  const char *key = key_of_variable(kind, variable), *equals = strchr(variable, '=');
+  if (!key || !equals || key > equals) return 0;
+  char name[96], lower[96];
+  snprintf(name, sizeof name, "%.*s", (int)(equals - variable), variable);
+  snprintf(lower, sizeof lower, "%.*s", (int)(equals - key), key);
+  for (char *c = lower; *c; c++) *c = (char)tolower((unsigned char)*c);
+  return config_assign(config, kind->name, lower, equals + 1, name, error);
 }
 
 int config_read_environment(struct config *config, struct config_error *error) {
-  for (const struct section_kind *const *k = config->kinds; *k; k++)
-    for (const struct param *p = (*k)->params; !(*k)->named && p->key; p++) {
-      int rc = read_variable(config, *k, p, error);
+  for (char **variable = environ; *variable; variable++)
+    for (const struct section_kind *const *k = config->kinds; *k; k++) {
+      int rc = read_variable(config, *k, *variable, error);
       if (rc) return rc;
     }
   return 0;
@@ -238,7 +288,7 @@ static int complete_section(const struct section *s, struct config_error *error)
     const char *wrong;
     if (setting->text) continue;
     if (!setting->param->fallback)
-      return complain(error, "configuration", s->name, setting->param->key, "must be given");
+      return config_complain(error, s->source, s, setting->param->key, "must be given");
     if (assign(setting, setting->param->fallback, "built-in", &wrong)) return -ENOMEM;
   }
   return 0;
@@ -247,7 +297,7 @@ static int complete_section(const struct section *s, struct config_error *error)
 int config_complete(struct config *config, struct config_error *error) {
   const char *wrong;
   for (const struct section_kind *const *k = config->kinds; *k; k++)
-    if (!(*k)->named && !section_named(config, (*k)->name, &wrong)) return -ENOMEM;
+    if (!(*k)->named && !section_named(config, (*k)->name, "built-in", &wrong)) return -ENOMEM;
   for (const struct section *s = config->sections; s; s = s->next) {
     int rc = complete_section(s, error);
     if (rc) return rc;
@@ -269,34 +319,4 @@ int64_t section_number(const struct section *s, const char *key) {
 
 const char *section_text(const struct section *s, const char *key) {
   return find_setting(s, key)->text;
-}
-
-static void show_section(const struct section *s, FILE *to) {
-  fprintf(to, "[%s%s%s]\n", s->kind->name, *s->name ? ":" : "", s->name);
-  for (unsigned i = 0; i < s->count; i++)
-    /* No wider than it may have been read: lines have a limit. */
-    fprintf(to, "%s=%s\n# from %s\n", s->settings[i].param->key, s->settings[i].text,
-            s->settings[i].source);
-  fputc('\n', to);
-}
-
-void config_show(const struct config *config, FILE *to) {
-  for (const struct section *s = config->sections; s; s = s->next) show_section(s, to);
-}
-
-static void help_param(const struct param *p, FILE *to) {
-  static const char *const types[] = {
-      [PARAM_TEXT] = "text",   [PARAM_PATH] = "path",         [PARAM_COUNT] = "number",
-      [PARAM_BYTES] = "bytes", [PARAM_DURATION] = "duration", [PARAM_FLAG] = "yes|no",
-      [PARAM_CHOICE] = ""};
-  fprintf(to, "  %-16s %s%s", p->key, types[p->type], p->choices ? p->choices : "");
-  fprintf(to, p->fallback ? ", default %s\n" : ", required%s\n", p->fallback ? p->fallback : "");
-  fprintf(to, "                   %s\n", p->help);
-}
-
-void config_help(const struct config *config, FILE *to) {
-  for (const struct section_kind *const *k = config->kinds; *k; k++) {
-    fprintf(to, "[%s%s]\n", (*k)->name, (*k)->named ? ":NAME" : "");
-    for (const struct param *p = (*k)->params; p->key; p++) help_param(p, to);
-  }
 }

@@ -21,6 +21,12 @@ enum param_type {
   PARAM_CHOICE    /* one of the words of `choices`, kept as its index */
 };
 
+/* When a changed value takes effect. */
+enum param_change {
+  PARAM_FIXED, /* at the next start: a reload that changes it is refused */
+  PARAM_LIVE   /* at a reload; whoever keeps a copy looks again when told */
+};
+
 struct param {
   const char *key;
   enum param_type type;
@@ -28,26 +34,30 @@ struct param {
   int64_t min, max;
   const char *choices; /* words separated by | */
   const char *help;
+  enum param_change change;
 };
 
-/* A kind of section and its parameters, ended by one without a key. */
+/* A kind of section and its parameters, ended by one without a key. A new kind is a row in section_kinds. */
 struct section_kind {
   const char *name;
   bool named; /* [KIND:NAME], any number; else [KIND], one */
   const struct param *params;
+  const char *help;
+  bool addable; /* a reload may bring one more */
 };
 
 struct setting {
   const struct param *param;
   char *text; /* owned; NULL: not given */
   int64_t number;
-  char source[128]; /* FILE:LINE, the name of an environment variable, or "--set" */
+  char *source; /* owned; FILE:LINE, the name of an environment variable, "--set" or "built-in" */
 };
 
 struct section {
   struct section *next;
   const struct section_kind *kind;
-  char *name; /* "" for a kind without names */
+  char *name;   /* "" for a kind without names */
+  char *source; /* where it was first named */
   struct setting *settings;
   unsigned count;
 };
@@ -60,7 +70,7 @@ struct config {
 
 /* An error text as the caller prints it: "FILE:LINE: what is wrong". */
 struct config_error {
-  char text[512];
+  char text[4096 + 512];
 };
 
 void config_init(struct config *config, const struct section_kind *const *kinds);
@@ -72,7 +82,7 @@ int config_read_directory(struct config *config, const char *path, struct config
 /* SECTION.KEY=VALUE. */
 int config_set(struct config *config, const char *assignment, const char *source,
                struct config_error *error);
-/* SHMQD_SECTION_KEY for the sections without a name. */
+/* SHMQD_SECTION_KEY for the sections without a name; one that names no parameter is an error. */
 int config_read_environment(struct config *config, struct config_error *error);
 /* One assignment, as all of the above make it; an empty key only makes the section. */
 int config_assign(struct config *config, const char *section, const char *key, const char *value,
@@ -80,14 +90,31 @@ int config_assign(struct config *config, const char *section, const char *key, c
 /* Fill in what was not given; an error where it must be. */
 int config_complete(struct config *config, struct config_error *error);
 
+/* "SOURCE: [SECTION] KEY: what is wrong" and -EINVAL; for what is checked by those who use a setting. */
+int config_complain(struct config_error *error, const char *source, const struct section *section,
+                    const char *key, const char *wrong);
+
 /* The only section of a kind without names. */
 struct section *config_section(struct config *config, const char *kind);
 int64_t section_number(const struct section *section, const char *key);
 const char *section_text(const struct section *section, const char *key);
 
+/* The section of that kind and name, or NULL. */
+struct section *config_find(const struct config *config, const struct section_kind *kind,
+                            const char *name);
+
+/* May a running configuration become `fresh`? Else an error that names the line of what it may not take. */
+int config_may_become(const struct config *running, const struct config *fresh,
+                      struct config_error *error);
+/* It does; this cannot fail. Sections keep their place in memory, new ones go over from `fresh`. Returns how many
+ * settings and sections are other than before. */
+unsigned config_become(struct config *running, struct config *fresh);
+
 /* Every setting and where it comes from, in a form that config_read_file reads. */
 void config_show(const struct config *config, FILE *to);
-/* Every parameter there is. */
-void config_help(const struct config *config, FILE *to);
+/* Every parameter there is: as text, and as the sections of a manual page. */
+void config_help(const struct section_kind *const *kinds, FILE *to);
+void config_manual(const struct section_kind *const *kinds, FILE *to);
+void print_troff(const char *text, FILE *to);
 
 #endif

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ini.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,21 +27,56 @@ static int refuse(struct reading *r, const char *wrong) {
   return r->rc;
 }
 
+/* libinih cuts a long section's name in silence, ignores what follows the bracket, and does not tell of sections
+ * without settings. */
+enum { SECTION_ROOM = 50 };
+
+static void begin_section(struct reading *r, const char *line) {
+  char name[SECTION_ROOM], source[PATH_MAX + 32];
+  size_t n = strcspn(line + 1, "]");
+  const char *rest = line + 1 + n;
+  if (!*rest) return; /* libinih complains of it */
+  rest++;
+  rest += strspn(rest, " \t\r\n");
+  if (n >= sizeof name)
+    refuse(r, "the section's name is too long");
+  else if (*rest && !strchr(";#", *rest))
+    refuse(r, "something follows the section's name");
+  if (r->rc) return;
+  snprintf(name, sizeof name, "%.*s", (int)n, line + 1);
+  snprintf(source, sizeof source, "%s:%d", r->path, r->line);
+  r->rc = config_assign(r->config, name, "", "", source, r->error);
+}
+
+/* fgets, but for a NUL: what follows it would not be seen. Returns the length, 0 at the end. */
+static size_t read_line(struct reading *r, char *to, size_t size) {
+  size_t n = 0;
+  for (int c; n + 1 < size && (c = getc(r->file)) != EOF;) {
+    if (c == 0) refuse(r, "has a NUL in it");
+    to[n++] = (char)c;
+    if (c == '\n') break;
+  }
+  to[n] = 0;
+  return n;
+}
+
+/* A line that begins with blanks would continue the value above it: they go. */
 static char *next_line(char *to, int size, void *stream) {
   struct reading *r = stream;
-  if (r->rc || !fgets(to, size, r->file)) return NULL;
+  if (r->rc) return NULL;
   r->line++;
-  size_t n = strlen(to);
-  if (n == (size_t)size - 1 && to[n - 1] != '\n') {
-    refuse(r, "the line is too long");
-    return NULL;
-  }
-  return to;
+  size_t n = read_line(r, to, (size_t)size);
+  if (!n) return NULL;
+  if (n == (size_t)size - 1 && to[n - 1] != '\n') refuse(r, "the line is too long");
+  size_t blanks = strspn(to, " \t");
+  memmove(to, to + blanks, n - blanks + 1);
+  if (*to == '[' && !r->rc) begin_section(r, to);
+  return r->rc ? NULL : to;
 }
 
 static int setting(void *user, const char *section, const char *name, const char *value) {
   struct reading *r = user;
-  char source[128];
+  char source[PATH_MAX + 32];
   if (r->rc) return 1;
   snprintf(source, sizeof source, "%s:%d", r->path, r->line);
   r->rc = config_assign(r->config, section, name, value ? value : "", source, r->error);
@@ -75,7 +111,7 @@ int config_read_directory(struct config *config, const char *path, struct config
   int n = scandir(path, &entries, is_conf, alphasort), rc = 0;
   if (n < 0) return -errno;
   for (int i = 0; i < n; i++) {
-    char file[1024];
+    char file[PATH_MAX + 256];
     snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
     if (!rc) rc = config_read_file(config, file, error);
     free(entries[i]);

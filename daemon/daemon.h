@@ -17,6 +17,7 @@
 #include "say.h"
 #include "shmq/rpc.h"
 
+struct arguments;
 struct daemon;
 struct session;
 struct resource;
@@ -38,6 +39,8 @@ struct resource_kind {
   void (*leave)(struct resource *resource, struct session *session);
   /* Nothing is under way. May be NULL: never is anything but requests. */
   bool (*idle)(const struct resource *resource);
+  /* A reload has changed PARAM_LIVE settings. May be NULL. */
+  void (*changed)(struct resource *resource);
   void (*close)(struct resource *resource);
 };
 
@@ -52,6 +55,8 @@ struct resource {
 extern const struct resource_kind dir_kind, log_kind;
 
 int resources_open(struct daemon *daemon);
+/* Open what `fresh` has and the daemon's configuration has not: all or nothing. */
+int resources_add(struct daemon *daemon, const struct config *fresh);
 void resources_close(struct daemon *daemon);
 void resources_turn(struct daemon *daemon);
 bool resources_idle(const struct daemon *daemon);
@@ -123,6 +128,7 @@ void guard_close(struct daemon *daemon);
 struct daemon {
   struct config config;
   const struct section *settings; /* [daemon] */
+  const struct arguments *arguments;
   char directory[4096];
   struct io *io;
   struct resource *resources;
@@ -141,7 +147,10 @@ struct daemon {
   uint64_t requests; /* ever taken */
 };
 
-extern const struct section_kind daemon_section;
+/* Told to systemd, if it started us. */
+void notify_systemd(const char *state);
+/* Take the configuration as it is now, wholly, or say why not. */
+void daemon_reload(struct daemon *daemon);
 
 /* The loop, until it has drained. */
 int daemon_run(struct daemon *daemon);

@@ -70,8 +70,12 @@ static void signalled(struct io_op *op, int result) {
   struct daemon *d = op->buffer;
   struct signalfd_siginfo info;
   (void)result;
-  while (read(d->signals, &info, sizeof info) == sizeof info)
-    if (info.ssi_signo != SIGHUP) begin_drain(d, strsignal((int)info.ssi_signo));
+  while (read(d->signals, &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo != SIGHUP)
+      begin_drain(d, strsignal((int)info.ssi_signo));
+    else if (!d->draining)
+      daemon_reload(d);
+  }
   poll_signals(d);
 }
 

@@ -43,13 +43,29 @@ int resources_open(struct daemon *d) {
   return 0;
 }
 
-void resources_close(struct daemon *d) {
-  for (struct resource *r = d->resources, *next; r; r = next) {
-    next = r->next;
+/* The newest stand first. */
+static void close_above(struct daemon *d, unsigned count) {
+  for (struct resource *r; d->resource_count > count; d->resource_count--) {
+    r = d->resources;
+    d->resources = r->next;
     r->kind->close(r);
     free(r);
   }
-  d->resources = NULL;
+}
+
+void resources_close(struct daemon *d) { close_above(d, 0); }
+
+int resources_add(struct daemon *d, const struct config *fresh) {
+  unsigned before = d->resource_count;
+  for (const struct section *s = fresh->sections; s; s = s->next) {
+    const struct resource_kind *kind = kind_of(s);
+    if (!kind || config_find(&d->config, s->kind, s->name)) continue;
+    int rc = open_one(d, kind, s);
+    if (!rc) continue;
+    close_above(d, before);
+    return rc;
+  }
+  return 0;
 }
 
 void resources_turn(struct daemon *d) {

@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 static const struct param params[] = {
-    {"path", PARAM_PATH, NULL, 0, 0, NULL, "the root; nothing above it can be named"},
-    {"rights", PARAM_CHOICE, "read", 0, 0, "read|write", "whether clients may change it"},
+    {"path", PARAM_PATH, NULL, 0, 0, NULL, "the root; nothing above it can be named",
+     PARAM_FIXED},
+    {"rights", PARAM_CHOICE, "read", 0, 0, "read|write", "whether clients may change it",
+     PARAM_LIVE},
     {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL,
-     "whether names may lead into other file systems"},
+     "whether names may lead into other file systems", PARAM_LIVE},
     {0},
 };
 
@@ -332,11 +334,16 @@ static void dir_serve(struct request *r) {
   }
 }
 
+static void dir_changed(struct resource *resource) {
+  struct dir *dir = (struct dir *)resource;
+  dir->writable = section_number(resource->section, "rights") == 1;
+  dir->cross_mounts = section_number(resource->section, "cross_mounts");
+}
+
 static int dir_open(struct resource *resource) {
   struct dir *dir = (struct dir *)resource;
   const char *path = section_text(resource->section, "path");
-  dir->writable = section_number(resource->section, "rights") == 1;
-  dir->cross_mounts = section_number(resource->section, "cross_mounts");
+  dir_changed(resource);
   dir->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (dir->root >= 0) return 0;
   int rc = -errno;
@@ -346,8 +353,9 @@ static int dir_open(struct resource *resource) {
 
 static void dir_close(struct resource *resource) { close(((struct dir *)resource)->root); }
 
-const struct resource_kind dir_kind = {.section = {"dir", true, params},
+const struct resource_kind dir_kind = {.section = {"dir", true, params, "A directory tree", true},
                                        .bytes = sizeof(struct dir),
                                        .open = dir_open,
                                        .serve = dir_serve,
+                                       .changed = dir_changed,
                                        .close = dir_close};

@@ -52,11 +52,13 @@ struct log {
 enum { APPEND_NUMBER, APPEND_ACK, APPEND_REPEATED, READ_NUMBER, READ_END };
 
 static const struct param params[] = {
-    {"path", PARAM_PATH, NULL, 0, 0, NULL, "the directory of the log; made if it is not there"},
+    {"path", PARAM_PATH, NULL, 0, 0, NULL, "the directory of the log; made if it is not there",
+     PARAM_FIXED},
     {"segment_bytes", PARAM_BYTES, "16M", 2 << 20, INT64_C(1) << 40, NULL,
-     "size of a file; each is zero-written before use"},
+     "size of a file; each is zero-written before use", PARAM_FIXED},
     {"keys", PARAM_COUNT, "1048576", 0, 1 << 26, NULL,
-     "idempotency keys remembered: a record is not appended twice under one of them"},
+     "idempotency keys remembered: a record is not appended twice under one of them",
+     PARAM_FIXED},
     {0},
 };
 
@@ -506,7 +508,7 @@ static int log_open(struct resource *resource) {
   return rc;
 }
 
-const struct resource_kind log_kind = {.section = {"log", true, params},
+const struct resource_kind log_kind = {.section = {"log", true, params, "Records, in order", true},
                                        .bytes = sizeof(struct log),
                                        .open = log_open,
                                        .serve = log_serve,

@@ -11,12 +11,10 @@
 
 #include "check.h"
 #include "daemon.h"
+#include "settings.h"
 #include "input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static const struct section_kind *const kinds[] = {&daemon_section, &dir_kind.section,
-                                                   &log_kind.section, NULL};
 
 static int file_of(const void *data, size_t size, char path[32]) {
   int fd = memfd_create("config", MFD_CLOEXEC);
@@ -76,7 +74,7 @@ static void read_again(const struct config *config) {
   size_t size, size_again;
   struct config second;
   show(config, &shown, &size);
-  config_init(&second, kinds);
+  config_init(&second, section_kinds);
   check(read_file(&second, shown, size) == 0, "what is shown cannot be read");
   show(&second, &again, &size_again);
   config_free(&second);
@@ -93,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const char *settings = strstr(text, "\n---\n");
   size_t in_file = settings ? (size_t)(settings + 1 - text) : size;
 
-  config_init(&config, kinds);
+  config_init(&config, section_kinds);
   int rc = read_file(&config, text, in_file);
   if (rc == 0 && settings) rc = read_settings(&config, settings + 5, strlen(settings + 5));
   if (rc == 0) rc = config_complete(&config, &error);

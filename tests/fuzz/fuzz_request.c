@@ -15,6 +15,7 @@
 
 #include "check.h"
 #include "daemon.h"
+#include "settings.h"
 #include "guard.h"
 #include "world.h"
 
@@ -40,11 +41,9 @@ static void assign(const char *section, const char *key, const char *value) {
 }
 
 static void configure(void) {
-  static const struct section_kind *const kinds[] = {&daemon_section, &dir_kind.section,
-                                                     &log_kind.section, NULL};
   struct config_error error;
   char path[96];
-  config_init(&d.config, kinds);
+  config_init(&d.config, section_kinds);
   assign("daemon", "max_credits", "4");
   assign("daemon", "max_blocks", "4");
   assign("daemon", "max_block_bytes", "4096");
