@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "alarm.h"
 #include "config.h"
 #include "io.h"
 #include "say.h"
@@ -52,7 +53,7 @@ struct resource {
   uint16_t number; /* from 1 */
 };
 
-extern const struct resource_kind dir_kind, log_kind;
+extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind;
 
 int resources_open(struct daemon *daemon);
 /* Open what `fresh` has and the daemon's configuration has not: all or nothing. */
@@ -109,6 +110,7 @@ int sessions_turn(struct daemon *daemon);
 void sessions_shut(struct daemon *daemon);
 bool sessions_idle(const struct daemon *daemon);
 uint32_t session_uid(const struct session *session);
+int32_t session_pid(const struct session *session);
 
 /* ---- the control socket ---- */
 
@@ -131,6 +133,7 @@ struct daemon {
   const struct arguments *arguments;
   char directory[4096];
   struct io *io;
+  struct alarms alarms;
   struct resource *resources;
   uint16_t resource_count;
 

@@ -92,9 +92,10 @@ static bool drained(const struct daemon *d) {
 }
 
 /* How long the ring may be waited in when nothing was found. */
-static int64_t wait_until(const struct daemon *d, int found) {
+static int64_t wait_until(struct daemon *d, int found) {
   if (found || d->hot) return SHMQ_NOWAIT;
-  return d->draining ? d->drain_until_ns : SHMQ_FOREVER;
+  int64_t next = alarms_next(&d->alarms);
+  return d->draining && d->drain_until_ns < next ? d->drain_until_ns : next;
 }
 
 int daemon_run(struct daemon *d) {
@@ -105,6 +106,7 @@ int daemon_run(struct daemon *d) {
       say(SAY_WARNING, "not everything was drained in time");
       return 0;
     }
+    alarms_run(&d->alarms);
     found = sessions_turn(d);
     resources_turn(d);
     int rc = io_run(d->io, wait_until(d, found));

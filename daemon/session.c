@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 uint32_t session_uid(const struct session *s) { return s->peer.uid; }
+int32_t session_pid(const struct session *s) { return s->peer.pid; }
 
 /* ---- lists ---- */
 

@@ -10,9 +10,9 @@
 set -eu
 
 build="gcc libc6-dev cmake ninja-build pkg-config
-  libhwloc-dev liburing-dev libinih-dev libsmartcols-dev libncurses-dev libssl-dev libsqlite3-dev"
+  libhwloc-dev liburing-dev libinih-dev libbsd-dev libsmartcols-dev libncurses-dev libssl-dev libsqlite3-dev"
 test="g++ libcriterion-dev clang-14 libclang-rt-14-dev spin python3-dev strace groff-base jq hwloc-nox
-  bc sqlite3 redis-tools zstd libzstd-dev"
+  bc sqlite3 redis-server redis-tools zstd libzstd-dev"
 all="llvm-14 clang-format clang-tidy cppcheck gdb debootstrap shellcheck man-db
   libboost-dev libck-dev libdpdk-dev libzmq3-dev libnng-dev libconcurrentqueue-dev libreaderwriterqueue-dev
   fio gnuplot-nox valgrind parallel"

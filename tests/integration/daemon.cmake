@@ -11,7 +11,7 @@ if(TARGET shmq-tool)
 endif()
 
 # On each of its rungs.
-foreach(part dir log session)
+foreach(part dir log pool session timer)
   foreach(rung uring uring-plain threads)
     shmq_test(NAME daemon_${part}_${rung} LABELS integration SOURCES daemon_${part}.c TIMEOUT 240
       ENV SHMQD_DAEMON_IO=${rung})
