@@ -2,7 +2,8 @@
  *
  * The one seam to the kernel's asynchronous I/O. An operation is submitted, and its `done` is called
  * from io_run on the same thread, once, with a count or a negative errno. Behind the seam are the rungs: an
- * io_uring with everything, one without special flags, or none at all (epoll and threads).
+ * io_uring that waits on futexes itself, one that reads an eventfd for them, one without special flags, or none at
+ * all (epoll and threads).
  *
  * The caller owns the operation and its buffer again when `done` is called, not before: whoever
  * must go earlier marks itself as going and waits for it.
@@ -20,7 +21,8 @@ enum io_what {
   IO_WRITE,
   IO_SYNC,  /* fdatasync */
   IO_CALL,  /* `call` on a helper thread: whatever blocks and has no operation of its own */
-  IO_CANCEL /* the IO_POLL in `target`, which then completes, with -ECANCELED or otherwise */
+  IO_FUTEX, /* until the 32 bits at `buffer`, in shared memory, are woken or are not `offset`; the result is 0 */
+  IO_CANCEL /* the IO_POLL or IO_FUTEX in `target`, which then completes, with -ECANCELED or otherwise */
 };
 
 struct io_op {
@@ -40,12 +42,12 @@ struct io_op {
   bool armed; /* an IO_POLL that has not happened yet */
 };
 
-enum io_rung { IO_AUTO, IO_URING, IO_URING_PLAIN, IO_THREADS };
-#define IO_RUNGS "auto|uring|uring-plain|threads"
+enum io_rung { IO_AUTO, IO_URING_FUTEX, IO_URING_EVENTFD, IO_URING_PLAIN, IO_THREADS };
+#define IO_RUNGS "auto|uring-futex|uring-eventfd|uring-plain|threads"
 
 struct io;
 
-/* Try the rungs from the wanted one down (IO_AUTO: all). To be called on the thread that runs it. */
+/* Try the wanted rung (IO_AUTO: one after the other). To be called on the thread that runs it. */
 int io_open(struct io **out, enum io_rung rung);
 void io_close(struct io *io);
 const char *io_name(const struct io *io);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a rung is to io.c, and the helper threads that all rungs share.
+ * What a rung is to io.c, and the helper threads that rungs share.
  */
 #ifndef SHMQD_IO_RUNG_H
 #define SHMQD_IO_RUNG_H
@@ -11,7 +11,9 @@
 
 struct io_rung_ops {
   const char *name;
-  int (*open)(void **state, bool plain);
+  bool futexes; /* it does IO_FUTEX itself; else io_bells.c does */
+  bool reads;   /* an eventfd can be read as an operation, and need not be polled */
+  int (*open)(void **state);
   void (*close)(void *state);
   /* The rung's own operations; IO_CALL never comes here. */
   void (*submit)(void *state, struct io_op *op);
@@ -19,7 +21,8 @@ struct io_rung_ops {
   int (*run)(void *state, struct io *io, int64_t deadline_ns);
 };
 
-extern const struct io_rung_ops io_uring_rung, io_threads_rung;
+extern const struct io_rung_ops io_uring_futex_rung, io_uring_eventfd_rung, io_uring_plain_rung,
+    io_threads_rung;
 
 /* Queue an operation's completion; io_run calls done afterwards. */
 void io_complete(struct io *io, struct io_op *op, int result);
@@ -33,5 +36,15 @@ void pool_close(struct pool *pool);
 void pool_submit(struct pool *pool, struct io_op *op);
 /* Take the list of what is done, in order. */
 struct io_op *pool_take(struct pool *pool);
+
+/* ---- futexes by helper threads ---- */
+struct bells;
+/* `wake` as above. -ENOSYS: the kernel has no futex_waitv. */
+int bells_open(struct bells **out, int wake);
+void bells_close(struct bells *bells);
+int bells_submit(struct bells *bells, struct io_op *op);
+/* Take it back, so that it will not be done; false: it is done already. */
+bool bells_cancel(struct bells *bells, const struct io_op *op);
+struct io_op *bells_take(struct bells *bells);
 
 #endif

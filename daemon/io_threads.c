@@ -29,9 +29,8 @@ static void threads_close(void *state) {
   free(t);
 }
 
-static int threads_open(void **state, bool plain) {
+static int threads_open(void **state) {
   struct threads *t = calloc(1, sizeof *t);
-  (void)plain;
   if (!t) return -ENOMEM;
   t->now_end = &t->now;
   t->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The rung that is meant: one ring, whose only submitter is this thread. Completions are worked on when
+ * The rungs that are meant: one ring, whose only submitter is this thread. Completions are worked on when
  * we enter the kernel and not in the middle of anything (DEFER_TASKRUN), and we enter only if
  * there is something to submit, to reap or to wait for. No LINK, DRAIN or TIMEOUT: order and deadlines
- * are kept in user space.
+ * are kept in user space. The ring accepts the opcodes of io.h and no others.
  */
 #include <errno.h>
 #include <liburing.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 
 #include "io_rung.h"
@@ -14,28 +15,8 @@
 
 enum { ENTRIES = 256, REAP = 64 };
 
-static int ring_init(struct io_uring *ring, unsigned flags) {
-  struct io_uring_params params = {.flags = flags | IORING_SETUP_CQSIZE, .cq_entries = 8 * ENTRIES};
-  return io_uring_queue_init_params(ENTRIES, ring, &params);
-}
-
-static int uring_open(void **state, bool plain) {
-  struct io_uring *ring = calloc(1, sizeof *ring);
-  if (!ring) return -ENOMEM;
-  unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                   IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
-  int rc = ring_init(ring, plain ? 0 : flags);
-  if (!rc && !(ring->features & IORING_FEAT_EXT_ARG)) { /* no wait with a timeout: before 5.11 */
-    io_uring_queue_exit(ring);
-    rc = -ENOSYS;
-  }
-  if (rc) {
-    free(ring);
-    return rc;
-  }
-  *state = ring;
-  return 0;
-}
+/* Linux 6.7; Debian 12's headers have neither of them. */
+enum { OP_FUTEX_WAIT = 51, FUTEX2_U32 = 2 };
 
 static void uring_close(void *state) {
   struct io_uring *ring = state;
@@ -49,6 +30,11 @@ static struct io_uring_sqe *get_sqe(struct io_uring *ring) {
   return sqe;
 }
 
+static void prep_futex(struct io_uring_sqe *sqe, const struct io_op *op) {
+  io_uring_prep_rw(OP_FUTEX_WAIT, sqe, FUTEX2_U32, op->buffer, 0, op->offset);
+  sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
+}
+
 static void uring_submit(void *state, struct io_op *op) {
   struct io_uring_sqe *sqe = get_sqe(state);
   unsigned bytes = op->bytes > INT32_MAX ? INT32_MAX : (unsigned)op->bytes;
@@ -58,17 +44,87 @@ static void uring_submit(void *state, struct io_op *op) {
   case IO_WRITE: io_uring_prep_write(sqe, op->fd, op->buffer, bytes, op->offset); break;
   case IO_SYNC: io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC); break;
   case IO_CANCEL: io_uring_prep_cancel(sqe, op->target, 0); break;
+  case IO_FUTEX: prep_futex(sqe, op); break;
   case IO_CALL: io_uring_prep_nop(sqe); break;
   }
   if (op->what == IO_READ || op->what == IO_WRITE) sqe->rw_flags = (int)op->flags;
   io_uring_sqe_set_data(sqe, op);
 }
 
+/* ---- opening ---- */
+
+/* Nothing else is accepted from now on, and no flags: no LINK, no DRAIN, no registered files. */
+static int restrict_ring(struct io_uring *ring, bool futexes) {
+  static const uint8_t allowed[] = {IORING_OP_POLL_ADD,     IORING_OP_READ,         IORING_OP_WRITE,
+                                    IORING_OP_FSYNC,        IORING_OP_ASYNC_CANCEL, OP_FUTEX_WAIT};
+  enum { ALLOWED = sizeof allowed };
+  struct io_uring_restriction r[ALLOWED + 1] = {
+      {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_ENABLE_RINGS}};
+  unsigned n = futexes ? ALLOWED : ALLOWED - 1;
+  for (unsigned i = 0; i < n; i++) {
+    r[i + 1].opcode = IORING_RESTRICTION_SQE_OP;
+    r[i + 1].sqe_op = allowed[i];
+  }
+  /* liburing 2.3 has calls for both, but its library does not export them. */
+  unsigned fd = (unsigned)ring->ring_fd;
+  int rc = io_uring_register(fd, IORING_REGISTER_RESTRICTIONS, r, n + 1);
+  return rc < 0 ? rc : io_uring_register(fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
+static int uring_open(void **state, unsigned flags, bool futexes) {
+  struct io_uring *ring = calloc(1, sizeof *ring);
+  if (!ring) return -ENOMEM;
+  struct io_uring_params params = {.flags = flags | IORING_SETUP_CQSIZE, .cq_entries = 8 * ENTRIES};
+  int rc = io_uring_queue_init_params(ENTRIES, ring, &params);
+  if (rc) {
+    free(ring);
+    return rc;
+  }
+  if (!(ring->features & IORING_FEAT_EXT_ARG)) rc = -ENOSYS; /* no wait with a timeout: before 5.11 */
+  if (!rc && flags & IORING_SETUP_R_DISABLED) rc = restrict_ring(ring, futexes);
+  *state = ring;
+  if (rc) uring_close(ring);
+  return rc;
+}
+
+enum {
+  SPECIAL_FLAGS = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                  IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED
+};
+
+static int plain_open(void **state) { return uring_open(state, 0, false); }
+static int eventfd_open(void **state) { return uring_open(state, SPECIAL_FLAGS, false); }
+
+/* Does it know FUTEX_WAIT? A word that differs ends the wait at once. */
+static int futex_open(void **state) {
+  uint32_t word = 1;
+  struct io_op probe = {.what = IO_FUTEX, .buffer = &word, .offset = 0};
+  struct io_uring_cqe *cqe;
+  int rc = uring_open(state, SPECIAL_FLAGS, true);
+  if (rc) return rc;
+  uring_submit(*state, &probe);
+  rc = io_uring_submit_and_wait(*state, 1);
+  if (rc >= 0) rc = io_uring_wait_cqe(*state, &cqe);
+  if (!rc) {
+    rc = cqe->res == -EAGAIN ? 0 : -ENOSYS;
+    io_uring_cqe_seen(*state, cqe);
+  }
+  if (rc) uring_close(*state);
+  return rc;
+}
+
+/* ---- completions ---- */
+
+/* A word that had changed already needs no waiting: that is no error. */
+static void complete(struct io *io, struct io_op *op, int result) {
+  io_complete(io, op, op->what == IO_FUTEX && result == -EAGAIN ? 0 : result);
+}
+
 static int reap(struct io_uring *ring, struct io *io) {
   struct io_uring_cqe *cqes[REAP];
   int total = 0;
   for (unsigned n; (n = io_uring_peek_batch_cqe(ring, cqes, REAP)) > 0; total += (int)n) {
-    for (unsigned i = 0; i < n; i++) io_complete(io, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
+    for (unsigned i = 0; i < n; i++) complete(io, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
     io_uring_cq_advance(ring, n);
   }
   return total;
@@ -101,8 +157,11 @@ static int uring_run(void *state, struct io *io, int64_t deadline_ns) {
   return n ? n : rc < 0 ? rc : 0;
 }
 
-const struct io_rung_ops io_uring_rung = {.name = "uring",
-                                          .open = uring_open,
-                                          .close = uring_close,
-                                          .submit = uring_submit,
-                                          .run = uring_run};
+#define URING_RUNG(NAME, OPEN, FUTEXES)                                                         \
+  {                                                                                            \
+    .name = NAME, .futexes = FUTEXES, .reads = true, .open = OPEN, .close = uring_close,       \
+    .submit = uring_submit, .run = uring_run                                                   \
+  }
+const struct io_rung_ops io_uring_futex_rung = URING_RUNG("uring-futex", futex_open, true);
+const struct io_rung_ops io_uring_eventfd_rung = URING_RUNG("uring-eventfd", eventfd_open, false);
+const struct io_rung_ops io_uring_plain_rung = URING_RUNG("uring-plain", plain_open, false);

@@ -10,11 +10,30 @@ if(TARGET shmq-tool)
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/daemon_config.sh)
 endif()
 
-# On each of its rungs.
-foreach(part dir log pool session timer)
-  foreach(rung uring uring-plain threads)
+# The seam to the kernel's I/O, by itself.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing>=2.3)
+set(rungs uring-futex uring-eventfd uring-plain threads)
+set(seam io.c io_bells.c io_threads.c io_uring.c pool.c say.c)
+list(TRANSFORM seam PREPEND ${PROJECT_SOURCE_DIR}/daemon/)
+foreach(rung IN LISTS rungs)
+  shmq_test(NAME daemon_io_${rung} LABELS integration SOURCES daemon_io.c ${seam} TIMEOUT 240
+    LIBS shmq::shmq PkgConfig::liburing Threads::Threads ENV SHMQD_DAEMON_IO=${rung})
+  if(TARGET daemon_io_${rung})
+    target_include_directories(daemon_io_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
+  endif()
+endforeach()
+
+# The whole on each of its rungs, and where io_uring is forbidden.
+foreach(part dir log session)
+  foreach(rung IN LISTS rungs ITEMS no-uring)
+    set(env SHMQD_DAEMON_IO=${rung} TEST_RUNG=${rung})
+    if(rung STREQUAL no-uring)
+      set(env SHMQD_DAEMON_IO=auto TEST_RUNG=threads TEST_FORBID_URING=1)
+    endif()
     shmq_test(NAME daemon_${part}_${rung} LABELS integration SOURCES daemon_${part}.c TIMEOUT 240
-      ENV SHMQD_DAEMON_IO=${rung})
+      ENV ${env})
     if(TARGET daemon_${part}_${rung})
       target_include_directories(daemon_${part}_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
       add_dependencies(daemon_${part}_${rung} shmqd)

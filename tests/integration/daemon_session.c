@@ -23,6 +23,18 @@ static int null_call(shmq_client *c) {
   return shmqd_ask(c, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r);
 }
 
+Test(daemon_session, it_runs_on_the_rung_that_was_asked_for)
+{
+  const char *rung = getenv("TEST_RUNG");
+  char line[64];
+  if (!rung) return; /* run by hand */
+  shmq_client *c = shmqd_client(&d);
+  cr_assert_eq(shmqd_ask(c, 0, SHMQ_DAEMON_STATUS, 0, 0, NULL, 0, 256, &r), 0);
+  int n = snprintf(line, sizeof line, "io=%s\n", rung);
+  cr_assert_eq(strncmp(r.data, line, (size_t)n), 0, "%s: %.30s", line, (const char *)r.data);
+  shmq_client_close(c);
+}
+
 static int open_descriptors(void) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/fd", (int)d.pid);

@@ -7,7 +7,11 @@
 #define TEST_SHMQD_H
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "support/service.h"
 
@@ -17,12 +21,25 @@ struct shmqd {
   pid_t pid;
 };
 
+/* As a container's seccomp profile does. */
+static inline void forbid_uring(void) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
+      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+    _exit(126);
+}
+
 static inline void shmqd_start(struct shmqd *d) {
-  char program[512], config[160], tree[160], log[160], ready_fd[16], byte;
+  char program[512], tree[160], log[160], ready_fd[16], byte;
   const char *build = getenv("SHMQ_BUILD_DIR");
   int ready[2];
   snprintf(program, sizeof program, "%s/daemon/shmqd", build ? build : ".");
-  snprintf(config, sizeof config, "%s/shmqd.conf", d->dir);
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);
   snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
   MUST(pipe(ready));
@@ -31,8 +48,9 @@ static inline void shmqd_start(struct shmqd *d) {
   if (d->pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(ready[0]);
-    execl(program, "shmqd", "-q", "--config", config, "--dir", d->dir, "--ready-fd", ready_fd, "--set",
-          tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
+    if (getenv("TEST_FORBID_URING")) forbid_uring();
+    execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d->dir, "--ready-fd", ready_fd,
+          "--set", tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
           "log:log.segment_bytes=2M", (char *)NULL);
     _exit(127);
   }
@@ -41,28 +59,15 @@ static inline void shmqd_start(struct shmqd *d) {
   close(ready[0]);
 }
 
-/* With further sections of configuration, in which %s is its directory. */
-static inline void shmqd_new_with(struct shmqd *d, const char *sections) {
+static inline void shmqd_new(struct shmqd *d) {
   char path[128];
   snprintf(d->dir, sizeof d->dir, "/tmp/shmqd-test.XXXXXX");
   if (!mkdtemp(d->dir)) abort();
   snprintf(d->socket, sizeof d->socket, "%s/control", d->dir);
   snprintf(path, sizeof path, "%s/tree", d->dir);
   MUST(mkdir(path, 0700));
-  snprintf(path, sizeof path, "%s/shmqd.conf", d->dir);
-  FILE *config = fopen(path, "w");
-  if (!config) abort();
-  for (const char *at = sections; *at; at++) {
-    if (at[0] == '%' && at[1] == 's')
-      fputs(d->dir, config), at++;
-    else
-      fputc(*at, config);
-  }
-  if (fclose(config)) abort();
   shmqd_start(d);
 }
-
-static inline void shmqd_new(struct shmqd *d) { shmqd_new_with(d, ""); }
 
 /* The exit status, or -signal. */
 static inline int shmqd_stop(struct shmqd *d, int signal_number) {
