@@ -36,10 +36,11 @@ static inline void forbid_uring(void) {
 }
 
 static inline void shmqd_start(struct shmqd *d) {
-  char program[512], tree[160], log[160], ready_fd[16], byte;
+  char program[512], config[160], tree[160], log[160], ready_fd[16], byte;
   const char *build = getenv("SHMQ_BUILD_DIR");
   int ready[2];
   snprintf(program, sizeof program, "%s/daemon/shmqd", build ? build : ".");
+  snprintf(config, sizeof config, "%s/shmqd.conf", d->dir);
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);
   snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
   MUST(pipe(ready));
@@ -49,8 +50,8 @@ static inline void shmqd_start(struct shmqd *d) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(ready[0]);
     if (getenv("TEST_FORBID_URING")) forbid_uring();
-    execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d->dir, "--ready-fd", ready_fd,
-          "--set", tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
+    execl(program, "shmqd", "-q", "--config", config, "--dir", d->dir, "--ready-fd", ready_fd, "--set",
+          tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
           "log:log.segment_bytes=2M", (char *)NULL);
     _exit(127);
   }
@@ -59,15 +60,28 @@ static inline void shmqd_start(struct shmqd *d) {
   close(ready[0]);
 }
 
-static inline void shmqd_new(struct shmqd *d) {
+/* With further sections of configuration, in which %s is its directory. */
+static inline void shmqd_new_with(struct shmqd *d, const char *sections) {
   char path[128];
   snprintf(d->dir, sizeof d->dir, "/tmp/shmqd-test.XXXXXX");
   if (!mkdtemp(d->dir)) abort();
   snprintf(d->socket, sizeof d->socket, "%s/control", d->dir);
   snprintf(path, sizeof path, "%s/tree", d->dir);
   MUST(mkdir(path, 0700));
+  snprintf(path, sizeof path, "%s/shmqd.conf", d->dir);
+  FILE *config = fopen(path, "w");
+  if (!config) abort();
+  for (const char *at = sections; *at; at++) {
+    if (at[0] == '%' && at[1] == 's')
+      fputs(d->dir, config), at++;
+    else
+      fputc(*at, config);
+  }
+  if (fclose(config)) abort();
   shmqd_start(d);
 }
+
+static inline void shmqd_new(struct shmqd *d) { shmqd_new_with(d, ""); }
 
 /* The exit status, or -signal. */
 static inline int shmqd_stop(struct shmqd *d, int signal_number) {
