@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answering. The reply is published before the request is acked: a server that dies in between has its
- * request delivered again, and the asker, which has had its answer, drops the second.
+ * Answering. The last reply is published and its request acked as one step: whoever dies, a request that was
+ * answered is not delivered again. An asker that has its answer may go on to what must not happen before it.
  */
 #include "rpc/service.h"
 
@@ -66,8 +66,17 @@ static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_messa
   return rc == -ETIMEDOUT ? -ENOBUFS : rc;
 }
 
-/* Publish one reply message. The request stays as it is. */
-static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload *p) {
+/* The reply, and the end of the request if this was the last and it is still held. */
+static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool last) {
+  if (!last || !in->message.data) return shmq_commit(reply, m);
+  const shmq_step steps[] = {{reply, m}, {in->service->requests, &in->message}};
+  int rc = shmq_commit_all(steps, 2);
+  if (rc) shmq_abort(reply, m);
+  return rc;
+}
+
+/* Publish one reply message. Unless it is the last, the request stays as it is. */
+static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload *p, bool last) {
   struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
   shmq_message m;
   size_t bytes = payload_bytes(p);
@@ -77,7 +86,14 @@ static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload
   int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, &m);
   if (rc) return rc;
   write_reply(m.data, in, h, p);
-  return shmq_commit(slot->reply, &m);
+  return commit_reply(in, slot->reply, &m, last);
+}
+
+/* If we die right after this, the next server finds the mark; right before, it was not begun. */
+void shmq_begin(shmq_incoming *in) {
+  shmq_request_header *shared = in->message.data;
+  in->header.flags |= SHMQ_ASK_BEGUN;
+  if (shared) __atomic_store_n(&shared->flags, in->header.flags, __ATOMIC_RELEASE);
 }
 
 static bool is_cast(const shmq_incoming *in) { return in->header.flags & SHMQ_ASK_CAST; }
@@ -86,13 +102,13 @@ static bool is_cast(const shmq_incoming *in) { return in->header.flags & SHMQ_AS
 static int finish(shmq_incoming *in, shmq_reply_header *h, const struct payload *p) {
   if (in->state != INCOMING_OPEN) return -ESTALE;
   if (is_cast(in)) return done(in, 0);
-  int rc = publish(in, h, p);
+  int rc = publish(in, h, p, true);
   if (rc == -EMSGSIZE || rc == -ENOBUFS) {
     shmq_reply_header error = {.status = rc,
                                .error_class = (uint8_t)shmq_class_of(rc),
                                .executed = SHMQ_EXECUTED_YES,
                                .value = {payload_bytes(p), 0}};
-    publish(in, &error, &(struct payload){NULL, 0});
+    publish(in, &error, &(struct payload){NULL, 0}, true);
   }
   if (!rc) {
     in->service->stats.answered++;
@@ -216,5 +232,5 @@ int shmq_reply_stream(shmq_incoming *in, const void *data, size_t size, int64_t 
   if (rc) return rc;
   shmq_reply_header h = {.flags = SHMQ_REPLY_MORE, .executed = SHMQ_EXECUTED_YES};
   struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-  return publish(in, &h, &(struct payload){&part, 1});
+  return publish(in, &h, &(struct payload){&part, 1}, false);
 }

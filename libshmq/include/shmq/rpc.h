@@ -34,6 +34,7 @@ enum shmq_rpc_kind { SHMQ_RPC_REQUEST = 1, SHMQ_RPC_REPLY = 2 };
 
 #define SHMQ_ASK_IDEMPOTENT 1u /* executing it twice does what executing it once does */
 #define SHMQ_ASK_CAST 2u       /* nobody waits for an answer */
+#define SHMQ_ASK_BEGUN 4u      /* the server's: see shmq_begin */
 
 typedef struct shmq_request_header {
   uint32_t magic;
@@ -319,6 +320,11 @@ typedef struct shmq_answer {
   const char *domain, *text;
 } shmq_answer;
 SHMQ_API int shmq_reply_answer(shmq_incoming *incoming, const shmq_answer *answer);
+
+/* Say that executing it begins, where a second execution would not be the same. A server that takes a request with
+ * attempts above 1 sees in header.flags & SHMQ_ASK_BEGUN whether an earlier one had got so far; that answer is worth no
+ * more than the asker, who can write it, too. */
+SHMQ_API void shmq_begin(shmq_incoming *incoming);
 
 /* Keep the request in *kept (the caller's, any number of them) and answer it from there later. */
 SHMQ_API void shmq_reply_later(shmq_incoming *incoming, shmq_incoming *kept);
