@@ -18,7 +18,6 @@
 #include "say.h"
 #include "shmq/rpc.h"
 
-struct arguments;
 struct daemon;
 struct session;
 struct resource;
@@ -77,6 +76,9 @@ struct request {
   void *memory;         /* the resource's; freed with the request */
 };
 
+/* It waits, or waits no more, for what may never come: a worker that ends leaves it to the next. */
+void request_park(struct request *r, bool parked);
+
 void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data,
                    size_t size);
 void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size);
@@ -101,22 +103,18 @@ int handle_close(struct session *session, const struct resource *resource, uint6
 
 /* ---- sessions ---- */
 
-int session_new(struct daemon *daemon, int socket);
+/* Serve a session: both descriptors are the session's from then on unless it fails, when the memory's is closed. */
+int session_new(struct daemon *daemon, int socket, int memory, uint32_t credits);
 /* End it: nothing more is taken, what is under way finishes first. */
 void session_end(struct session *session, const char *why);
 /* Take and begin requests, a bounded number; returns how many. */
 int sessions_turn(struct daemon *daemon);
-/* Close the doors for draining. */
+/* Close the doors for draining; or, for the next worker to go on, only take nothing more. */
 void sessions_shut(struct daemon *daemon);
+void sessions_pause(struct daemon *daemon);
 bool sessions_idle(const struct daemon *daemon);
 uint32_t session_uid(const struct session *session);
 int32_t session_pid(const struct session *session);
-
-/* ---- the control socket ---- */
-
-int control_open(struct daemon *daemon, const char *directory);
-void control_stop(struct daemon *daemon);
-void control_close(struct daemon *daemon);
 
 /* ---- guarding segments ---- */
 
@@ -130,8 +128,6 @@ void guard_close(struct daemon *daemon);
 struct daemon {
   struct config config;
   const struct section *settings; /* [daemon] */
-  const struct arguments *arguments;
-  char directory[4096];
   struct io *io;
   struct alarms alarms;
   struct resource *resources;
@@ -143,17 +139,18 @@ struct daemon {
   struct guard *guard;
   int64_t spin_ns;
 
-  int listener, lock_fd, signals;
-  struct io_op accept_op, signal_op;
+  struct io_op channel_op; /* the supervisor's words */
+  char *news;              /* what it knows of its children, or NULL */
   bool draining;
+  bool keeping; /* the sessions go on with the next worker */
   int64_t drain_until_ns;
   uint64_t requests; /* ever taken */
 };
 
-/* Told to systemd, if it started us. */
-void notify_systemd(const char *state);
-/* Take the configuration as it is now, wholly, or say why not. */
-void daemon_reload(struct daemon *daemon);
+/* Become this configuration, wholly, or say why not; `fresh` is still to be freed. */
+int daemon_reload(struct daemon *daemon, struct config *fresh);
+/* Finish what is under way, until a deadline. `keep`: the next worker has the sessions. */
+void daemon_drain(struct daemon *daemon, int64_t until_ns, bool keep);
 
 /* The loop, until it has drained. */
 int daemon_run(struct daemon *daemon);

@@ -4,12 +4,8 @@
  * while any session is hot and sleeps in the ring when none is; a session goes cold behind its
  * doorbell when it has brought nothing for the spin budget.
  */
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "daemon.h"
 
@@ -49,40 +45,19 @@ void daemon_serve(struct daemon *d, struct request *r) {
   }
 }
 
-/* ---- signals ---- */
+/* ---- draining ---- */
 
-static void poll_signals(struct daemon *d);
-
-static void begin_drain(struct daemon *d, const char *why) {
-  if (d->draining) {
-    d->drain_until_ns = SHMQ_NOWAIT; /* asked twice: at once */
-    return;
-  }
-  say(SAY_INFO, "%s: draining", why);
+/* Asked again, it only has less time. */
+void daemon_drain(struct daemon *d, int64_t until_ns, bool keep) {
+  d->drain_until_ns = until_ns;
+  if (d->draining) return;
   d->draining = true;
-  d->drain_until_ns = shmq_after_ns(section_number(d->settings, "drain"));
-  control_stop(d);
+  d->keeping = keep;
   guard_stop(d);
-  sessions_shut(d);
-}
-
-static void signalled(struct io_op *op, int result) {
-  struct daemon *d = op->buffer;
-  struct signalfd_siginfo info;
-  (void)result;
-  while (read(d->signals, &info, sizeof info) == sizeof info) {
-    if (info.ssi_signo != SIGHUP)
-      begin_drain(d, strsignal((int)info.ssi_signo));
-    else if (!d->draining)
-      daemon_reload(d);
-  }
-  poll_signals(d);
-}
-
-static void poll_signals(struct daemon *d) {
-  d->signal_op = (struct io_op){
-      .what = IO_POLL, .fd = d->signals, .flags = POLLIN, .buffer = d, .done = signalled};
-  io_submit(d->io, &d->signal_op);
+  if (keep)
+    sessions_pause(d);
+  else
+    sessions_shut(d);
 }
 
 /* ---- the loop ---- */
@@ -100,7 +75,6 @@ static int64_t wait_until(struct daemon *d, int found) {
 
 int daemon_run(struct daemon *d) {
   int found = 1;
-  poll_signals(d);
   while (!drained(d)) {
     if (d->draining && shmq_now_ns() >= d->drain_until_ns) {
       say(SAY_WARNING, "not everything was drained in time");

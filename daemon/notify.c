@@ -1,26 +1,57 @@
-/* SPDX-License-Identifier: Apache-2.0
- *
- * What the service manager is told (sd_notify(3)'s protocol: a datagram of lines).
- */
-#include <stdio.h>
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "notify.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon.h"
+#include "say.h"
 
-void notify_systemd(const char *state) {
+enum { FDS_MAX = 2 };
+
+static int send_to(int socket, const struct sockaddr_un *address, socklen_t address_size,
+                   const char *state, const int *fds, int count) {
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+  } control = {0};
+  struct iovec part = {.iov_base = (void *)(uintptr_t)state, .iov_len = strlen(state)};
+  struct msghdr message = {.msg_name = (void *)(uintptr_t)address,
+                           .msg_namelen = address_size,
+                           .msg_iov = &part,
+                           .msg_iovlen = 1};
+  if (count) {
+    size_t bytes = (size_t)count * sizeof *fds;
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE(bytes);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(c), fds, bytes);
+  }
+  return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+int notify_with_fds(const char *state, const int *fds, int count) {
   const char *path = getenv("NOTIFY_SOCKET");
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (!path || strlen(path) >= sizeof address.sun_path) return;
+  if (!path) return 1;
+  if (strlen(path) >= sizeof address.sun_path || count > FDS_MAX) return -EINVAL;
   memcpy(address.sun_path, path, strlen(path));
   if (address.sun_path[0] == '@') address.sun_path[0] = 0;
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
+  if (fd < 0) return -errno;
   socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-  if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address, size) < 0)
-    say(SAY_WARNING, "NOTIFY_SOCKET: %s", strerror(errno));
+  int rc = send_to(fd, &address, size, state, fds, count);
+  if (rc) say(SAY_WARNING, "NOTIFY_SOCKET: %s", strerror(-rc));
   close(fd);
+  return rc;
 }
+
+int notify_systemd(const char *state) { return notify_with_fds(state, NULL, 0); }

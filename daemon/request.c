@@ -40,6 +40,13 @@ void request_free(struct request *r) {
   s->free_requests = r;
 }
 
+void request_park(struct request *r, bool parked) {
+  if (parked)
+    r->session->parked++;
+  else
+    r->session->parked--;
+}
+
 /* An answered request. A client whose reply queue is full has not kept to its credits, or has damaged
  * its memory: there is nobody to tell. */
 static void answered(struct request *r, int rc) {

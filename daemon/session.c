@@ -30,7 +30,7 @@ static void unlink_session(struct session *s) {
 
 void session_make_hot(struct session *s) {
   struct daemon *d = s->daemon;
-  if (s->hot) return;
+  if (s->hot || d->keeping) return;
   s->hot = true;
   s->hot_prev = NULL;
   s->hot_next = d->hot;
@@ -48,11 +48,15 @@ void session_make_cold(struct session *s) {
 
 /* ---- the end ---- */
 
-static void session_free(struct session *s) {
-  unlink_session(s);
+static void free_tables(struct session *s) {
   handles_close(s);
   requests_close(s);
   shmq_service_close(s->service);
+}
+
+static void session_free(struct session *s) {
+  unlink_session(s);
+  free_tables(s);
   close(s->socket);
   free(s);
 }
@@ -97,28 +101,16 @@ void session_end(struct session *s, const char *why) {
 
 /* ---- the beginning ---- */
 
-static void poll_socket(struct session *s);
-
-/* After the greeting the client has nothing to say here: anything is its end. */
+/* The client has nothing to say here: anything is its end. */
 static void socket_news(struct io_op *op, int result) {
   struct session *s = op->buffer;
+  (void)result;
   s->polls--;
   s->socket_polled = false;
-  if (s->state == SESSION_ENDING) {
+  if (s->state == SESSION_ENDING)
     session_free_if_over(s);
-    return;
-  }
-  int rc = result < 0 ? result : s->state == SESSION_OPEN ? -ECONNRESET : session_greet(s);
-  if (rc && rc != -EAGAIN) {
-    session_end(s, rc == -ECONNRESET ? "the client has gone" : shmq_strerror(rc));
-    return;
-  }
-  if (!rc) {
-    s->state = SESSION_OPEN;
-    s->active_ns = shmq_now_ns();
-    session_make_hot(s);
-  }
-  poll_socket(s);
+  else
+    session_end(s, "the client has gone");
 }
 
 static void poll_socket(struct session *s) {
@@ -132,17 +124,35 @@ static void poll_socket(struct session *s) {
   io_submit(s->daemon->io, &s->socket_op);
 }
 
-int session_new(struct daemon *d, int socket) {
-  struct session *s = calloc(1, sizeof *s);
+/* A predecessor's leases go back to the queue, its half-made step is completed, before anything is taken. */
+static int open_service(struct session *s, int memory) {
+  int rc = shmq_service_open_fd(&s->service, memory, SHMQ_NEVER_WAIT);
+  if (!rc) rc = shmq_recover(shmq_service_segment(s->service));
+  return rc < 0 ? rc : 0;
+}
+
+static int open_session(struct session *s, int memory) {
   socklen_t size = sizeof s->peer;
-  if (!s) return -ENOMEM;
-  s->daemon = d;
-  s->socket = socket;
-  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &s->peer, &size)) {
+  if (getsockopt(s->socket, SOL_SOCKET, SO_PEERCRED, &s->peer, &size)) return -errno;
+  int rc = open_service(s, memory);
+  if (!rc) rc = requests_open(s);
+  if (!rc) rc = handles_open(s);
+  return rc;
+}
+
+int session_new(struct daemon *d, int socket, int memory, uint32_t credits) {
+  struct session *s = calloc(1, sizeof *s);
+  if (s) *s = (struct session){.daemon = d, .socket = socket, .credits = credits};
+  int rc = s ? open_session(s, memory) : -ENOMEM;
+  close(memory);
+  if (rc) {
+    if (s) free_tables(s);
     free(s);
-    return -errno;
+    return rc;
   }
   link_session(d, s);
+  s->active_ns = shmq_now_ns();
+  session_make_hot(s);
   poll_socket(s);
   return 0;
 }

@@ -3,12 +3,11 @@
  * The inside of a session, for the files that share it:
  *
  *   session.c  its beginning and its end
- *   greet.c    the handshake, and the memory that comes of it
  *   turn.c     sleeping behind the doorbell, taking requests
  *   request.c  a request's struct, and its answer
  *   handle.c   what a client names by number
  *
- * A session is GREETING -> OPEN -> ENDING -> freed. ENDING takes nothing more and waits until every
+ * A session is OPEN -> ENDING -> freed. ENDING takes nothing more and waits until every
  * operation has come back, because the ring may still read or write the client's memory until then.
  */
 #ifndef SHMQD_SESSION_H
@@ -18,7 +17,7 @@
 
 #include "daemon.h"
 
-enum session_state { SESSION_GREETING, SESSION_OPEN, SESSION_ENDING };
+enum session_state { SESSION_OPEN, SESSION_ENDING };
 
 struct handle;
 
@@ -30,13 +29,13 @@ struct session {
   bool hot;
   bool shut; /* its queue is shut and empty: it ends with its last answer */
   struct ucred peer;
-  char label[32];
   int socket;
   shmq_service *service;
   int64_t active_ns; /* when it last had a request */
 
   struct request *requests, *free_requests;
   uint32_t credits, in_flight;
+  uint32_t parked; /* of in_flight */
   struct handle *handles;
   uint32_t handle_count;
 
@@ -52,10 +51,6 @@ void session_make_cold(struct session *session);
 void session_free_if_over(struct session *session);
 /* The resources give up what they keep for it. */
 void session_leave_resources(struct session *session);
-
-/* ---- greet.c ---- */
-/* Read the client's hello and answer it with the session's memory. -EAGAIN: it has not come yet. */
-int session_greet(struct session *session);
 
 /* ---- request.c ---- */
 int requests_open(struct session *session);

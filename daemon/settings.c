@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "supervisor/restart.h"
 
 static const struct param params[] = {
     {"access", PARAM_CHOICE, "owner", 0, 0, "owner|all",
@@ -39,6 +40,19 @@ static const struct param params[] = {
     {"max_block_bytes", PARAM_BYTES, "4M", 4096, 1 << 30, NULL, "the longest block it may ask for",
      PARAM_LIVE},
     {"handles", PARAM_COUNT, "64", 1, 65535, NULL, "open files of a session", PARAM_LIVE},
+    {"pin", PARAM_TEXT, "none", 0, 0, NULL, "where the worker runs: places, as shmq pool takes them",
+     PARAM_FIXED},
+    {"restart_first", PARAM_DURATION, "100ms", 0, INT64_C(3600000000000), NULL,
+     "how long after its death the worker is started again; doubled by each further death",
+     PARAM_FIXED},
+    {"restart_most", PARAM_DURATION, "30s", 0, INT64_C(3600000000000), NULL,
+     "the longest such delay", PARAM_FIXED},
+    {"restart_reset", PARAM_DURATION, "60s", 0, INT64_MAX, NULL,
+     "a worker that has lived so long begins with the first delay again", PARAM_FIXED},
+    {"restart_failures", PARAM_COUNT, "5", 0, RESTART_FAILURES_MAX, NULL,
+     "so many deaths in restart_within, and the daemon gives up; 0: never", PARAM_FIXED},
+    {"restart_within", PARAM_DURATION, "10s", 0, INT64_MAX, NULL, "the time of restart_failures",
+     PARAM_FIXED},
     {"guard", PARAM_FLAG, "no", 0, 0, NULL,
      "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times",
      PARAM_FIXED},

@@ -107,9 +107,7 @@ void sessions_shut(struct daemon *d) {
   for (struct session *s = d->sessions, *next; s; s = next) {
     next = s->next;
     session_leave_resources(s);
-    if (s->state == SESSION_GREETING) {
-      session_end(s, "the daemon is shutting down");
-    } else if (s->state == SESSION_OPEN) {
+    if (s->state == SESSION_OPEN) {
       shmq_service_shutdown(s->service);
       session_make_hot(s); /* what is queued is taken, and then the end of the queue is seen */
     } else {
@@ -118,8 +116,13 @@ void sessions_shut(struct daemon *d) {
   }
 }
 
+void sessions_pause(struct daemon *d) {
+  for (struct session *s = d->sessions; s; s = s->next) session_make_cold(s);
+}
+
 bool sessions_idle(const struct daemon *d) {
   for (const struct session *s = d->sessions; s; s = s->next)
-    if (s->in_flight || s->state == SESSION_OPEN) return false;
+    if (d->keeping ? s->in_flight > s->parked : s->in_flight || s->state == SESSION_OPEN)
+      return false;
   return true;
 }

@@ -76,6 +76,7 @@ static void read_ran(struct io_op *op, int result) {
 }
 
 static void follow(struct log *log, struct request *r) {
+  request_park(r, true);
   r->next = NULL;
   *log->followers_end = r;
   log->followers_end = &r->next;
@@ -117,6 +118,7 @@ static struct request *take_followers(struct log *log) {
   struct request *list = log->followers;
   log->followers = NULL;
   log->followers_end = &log->followers;
+  for (struct request *r = list; r; r = r->next) request_park(r, false);
   return list;
 }
 

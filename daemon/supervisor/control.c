@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The control socket: DIRECTORY/control. A lock on DIRECTORY/lock says that a daemon lives here; a socket
- * without the lock was left by one that died, and is replaced.
+ * without the lock was left by one that died, and is replaced. The worker holds the same lock: while one lives, its
+ * resources have their owner, though the supervisor be dead.
  */
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -14,16 +14,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon.h"
+#include "supervisor/supervisor.h"
 
-enum { BACKLOG = 256, ACCEPT_BATCH = 16 };
+enum { BACKLOG = 256, ACCEPT_BATCH = 16, LOCK_NAP_US = 20000, LOCK_GRACE_NS = 2000000000 };
 
-static bool may_connect(const struct daemon *d, int socket) {
+static bool open_to_all(const struct supervisor *sv) {
+  return section_number(sv->settings, "access") == 1;
+}
+
+static bool may_connect(const struct supervisor *sv, int socket) {
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size)) return false;
-  if (peer.uid == geteuid() || peer.uid == 0) return true;
-  return section_number(d->settings, "access") == 1;
+  return peer.uid == geteuid() || peer.uid == 0 || open_to_all(sv);
 }
 
 static void refuse(int socket, int status) {
@@ -33,93 +36,99 @@ static void refuse(int socket, int status) {
   close(socket);
 }
 
-static void welcome(struct daemon *d, int socket) {
+static void welcome(struct supervisor *sv, int socket) {
   int rc = 0;
-  if (!may_connect(d, socket))
+  if (!may_connect(sv, socket))
     rc = -EACCES;
-  else if (d->session_count >= (unsigned)section_number(d->settings, "max_sessions"))
+  else if (sv->client_count >= (unsigned)section_number(sv->settings, "max_sessions"))
     rc = -EUSERS;
-  if (!rc) rc = session_new(d, socket);
+  if (!rc) rc = client_new(sv, socket);
   if (rc) refuse(socket, rc);
 }
 
-static void poll_listener(struct daemon *d);
-
-static void connection(struct io_op *op, int result) {
-  struct daemon *d = op->buffer;
-  if (d->listener < 0 || result < 0) return;
+static void connection(struct source *source, uint32_t events) {
+  struct supervisor *sv = SOURCE_OWNER(source, struct supervisor, listener);
+  (void)events;
   for (int i = 0; i < ACCEPT_BATCH; i++) {
-    int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) break;
-    welcome(d, fd);
+    welcome(sv, fd);
   }
-  poll_listener(d);
-}
-
-static void poll_listener(struct daemon *d) {
-  d->accept_op = (struct io_op){
-      .what = IO_POLL, .fd = d->listener, .flags = POLLIN, .buffer = d, .done = connection};
-  io_submit(d->io, &d->accept_op);
 }
 
 /* ---- open and close ---- */
 
-static int take_lock(struct daemon *d, const char *directory) {
-  char path[PATH_MAX];
-  snprintf(path, sizeof path, "%s/lock", directory);
-  d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (d->lock_fd < 0) return -errno;
-  /* The lock of a killed process that used io_uring is released some ms after its death. */
-  for (int i = 0; flock(d->lock_fd, LOCK_EX | LOCK_NB); i++) {
-    if (errno != EWOULDBLOCK || i == 50) return -EADDRINUSE;
-    usleep(20000);
-  }
-  char pid[32];
-  int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
-  if (ftruncate(d->lock_fd, 0) || write(d->lock_fd, pid, (size_t)n) < 0) return -errno;
-  return 0;
-}
-
-static int make_directory(const char *directory, mode_t mode) {
+static int make_directory(const struct supervisor *sv) {
   struct stat st;
-  if (mkdir(directory, mode) && errno != EEXIST) return -errno;
-  if (stat(directory, &st)) return -errno;
+  if (mkdir(sv->directory, open_to_all(sv) ? 0755 : 0700) && errno != EEXIST) return -errno;
+  if (stat(sv->directory, &st)) return -errno;
   if (!S_ISDIR(st.st_mode)) return -ENOTDIR;
   return st.st_uid == geteuid() || geteuid() == 0 ? 0 : -EACCES;
 }
 
-static int bind_socket(struct daemon *d, const char *directory, mode_t mode) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  int n = snprintf(address.sun_path, sizeof address.sun_path, "%s/control", directory);
-  if (n >= (int)sizeof address.sun_path) return -ENAMETOOLONG;
-  d->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (d->listener < 0) return -errno;
-  unlink(address.sun_path);
-  if (bind(d->listener, (struct sockaddr *)&address, sizeof address)) return -errno;
-  if (chmod(address.sun_path, mode) || listen(d->listener, BACKLOG)) return -errno;
+static int socket_address(const struct supervisor *sv, struct sockaddr_un *address) {
+  *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+  int n = snprintf(address->sun_path, sizeof address->sun_path, "%s/control", sv->directory);
+  return n < (int)sizeof address->sun_path ? 0 : -ENAMETOOLONG;
+}
+
+static bool somebody_listens(const struct supervisor *sv) {
+  struct sockaddr_un address;
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  bool listens = fd >= 0 && socket_address(sv, &address) == 0 &&
+                 connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  if (fd >= 0) close(fd);
+  return listens;
+}
+
+/* Another daemon listens; a dead one's worker does not, and is on its way to its end. */
+static int wait_for_lock(const struct supervisor *sv) {
+  int64_t until = shmq_after_ns(section_number(sv->settings, "drain") + LOCK_GRACE_NS);
+  while (flock(sv->lock_fd, LOCK_EX | LOCK_NB)) {
+    if (errno != EWOULDBLOCK) return -errno;
+    if (somebody_listens(sv) || shmq_now_ns() >= until) return -EADDRINUSE;
+    usleep(LOCK_NAP_US);
+  }
   return 0;
 }
 
-int control_open(struct daemon *d, const char *directory) {
-  bool open_to_all = section_number(d->settings, "access") == 1;
-  int rc = make_directory(directory, open_to_all ? 0755 : 0700);
-  if (!rc) rc = take_lock(d, directory);
-  if (!rc) rc = bind_socket(d, directory, open_to_all ? 0666 : 0600);
-  if (!rc) poll_listener(d);
+int control_lock(struct supervisor *sv) {
+  char path[PATH_MAX + 8], pid[32];
+  int rc = make_directory(sv);
+  if (rc) return rc;
+  snprintf(path, sizeof path, "%s/lock", sv->directory);
+  sv->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  rc = sv->lock_fd < 0 ? -errno : wait_for_lock(sv);
+  if (rc) return rc;
+  int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
+  return ftruncate(sv->lock_fd, 0) || write(sv->lock_fd, pid, (size_t)n) < 0 ? -errno : 0;
+}
+
+static int bind_socket(const struct supervisor *sv, int fd) {
+  struct sockaddr_un address;
+  int rc = socket_address(sv, &address);
+  if (rc) return rc;
+  unlink(address.sun_path);
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) ||
+      chmod(address.sun_path, open_to_all(sv) ? 0666 : 0600) || listen(fd, BACKLOG))
+    return -errno;
+  return 0;
+}
+
+int control_open(struct supervisor *sv) {
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int rc = fd < 0 ? -errno : bind_socket(sv, fd);
+  if (!rc) return source_add(sv->epoll, &sv->listener, fd, EPOLLIN, connection);
+  if (fd >= 0) close(fd);
   return rc;
 }
 
-void control_stop(struct daemon *d) {
+void control_close(struct supervisor *sv) {
   struct sockaddr_un address;
   socklen_t size = sizeof address;
-  if (d->listener < 0) return;
-  if (getsockname(d->listener, (struct sockaddr *)&address, &size) == 0) unlink(address.sun_path);
-  shutdown(d->listener, SHUT_RDWR);
-  close(d->listener);
-  d->listener = -1;
-}
-
-void control_close(struct daemon *d) {
-  control_stop(d);
-  if (d->lock_fd >= 0) close(d->lock_fd);
+  if (sv->listener.fd < 0) return;
+  if (getsockname(sv->listener.fd, (struct sockaddr *)&address, &size) == 0)
+    unlink(address.sun_path);
+  shutdown(sv->listener.fd, SHUT_RDWR);
+  source_close(sv->epoll, &sv->listener);
 }

@@ -16,6 +16,7 @@
 #include "check.h"
 #include "daemon.h"
 #include "settings.h"
+#include "supervisor/memory.h"
 #include "guard.h"
 #include "world.h"
 
@@ -77,7 +78,7 @@ static void daemon_start(void) {
   make_file("b", 4096);
   snprintf(path, sizeof path, "%s/tree/d", root);
   check(mkdir(path, 0700) == 0, "a directory");
-  d = (struct daemon){.listener = -1, .lock_fd = -1, .signals = -1, .spin_ns = INT64_MAX};
+  d = (struct daemon){.spin_ns = INT64_MAX};
   configure();
   check(io_open(&d.io, IO_AUTO) == 0 && resources_open(&d) == 0, "the resources");
 }
@@ -99,52 +100,28 @@ static void turn(void) {
 
 struct client {
   int socket;
-  int memory; /* the session's; -1: refused */
+  int memory; /* the session's */
   shmq_segment *segment;
   shmq *requests, *replies, *cancels;
   uint32_t asker, generation;
   uint64_t serial;
 };
 
-static void say_hello(const struct client *c, struct input *in) {
-  shmq_hello hello = {.magic = SHMQ_HELLO_MAGIC, .label = "fuzz"};
-  hello.options.credits = input_below(in, 6);
-  hello.options.blocks = input_below(in, 6);
-  hello.options.block_bytes = input_u8(in) & 1 ? 4096 : input_below(in, 9000);
-  size_t bytes = sizeof hello;
-  if (input_below(in, 32) == 31) {
-    unsigned char *at = (unsigned char *)&hello;
-    at[input_below(in, sizeof hello)] = input_u8(in);
-    bytes = input_below(in, sizeof hello + 1);
-  }
-  (void)send(c->socket, &hello, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+/* What the supervisor makes of a hello. */
+static uint32_t make_memory(struct client *c, struct input *in) {
+  shmq_session_options o = {.credits = input_below(in, 6), .blocks = input_below(in, 6)};
+  uint32_t credits;
+  o.block_bytes = input_u8(in) & 1 ? 4096 : input_below(in, 9000);
+  check(session_memory(d.settings, &o, &credits, &c->memory) == 0, "a session's memory");
+  return credits;
 }
 
-static int take_memory(int socket) {
-  union {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int))];
-  } control;
-  shmq_hello hello;
-  struct iovec part = {&hello, sizeof hello};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes,
-                           .msg_controllen = sizeof control.bytes};
-  if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return -1;
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  int fd = -1;
-  if (header) memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return fd;
-}
-
-static bool client_connect(struct client *c, struct input *in) {
+static void client_connect(struct client *c, struct input *in) {
   int sockets[2];
   check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets) == 0, "sockets");
   *c = (struct client){.socket = sockets[0], .memory = -1};
-  check(session_new(&d, sockets[1]) == 0, "a session");
-  say_hello(c, in);
-  turn();
-  c->memory = take_memory(c->socket);
-  if (c->memory < 0) return false;
+  uint32_t credits = make_memory(c, in);
+  check(session_new(&d, sockets[1], dup(c->memory), credits) == 0, "a session");
   check(shmq_attach_fd(&c->segment, c->memory) == 0 &&
             shmq_open_in(&c->requests, c->segment, NULL, 0) == 0 &&
             shmq_open_in(&c->replies, c->segment, "reply.0", 0) == 0 &&
@@ -152,7 +129,6 @@ static bool client_connect(struct client *c, struct input *in) {
             shmq_join_segment(c->segment, "asker", NULL) == 0,
         "the session's memory");
   c->asker = (uint32_t)shmq_participant(c->segment, &c->generation);
-  return true;
 }
 
 static void client_close(struct client *c) {
@@ -160,7 +136,7 @@ static void client_close(struct client *c) {
   shmq_close(c->replies);
   shmq_close(c->cancels);
   shmq_detach(c->segment);
-  if (c->memory >= 0) close(c->memory);
+  close(c->memory);
   close(c->socket);
 }
 
@@ -263,7 +239,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct input in = input_of(data, size);
   struct client c;
   prepare();
-  if (client_connect(&c, &in)) play(&c, &in);
+  client_connect(&c, &in);
+  play(&c, &in);
   turn();
   client_close(&c);
   for (int i = 0; d.sessions; i++) {

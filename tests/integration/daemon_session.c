@@ -23,6 +23,17 @@ static int null_call(shmq_client *c) {
   return shmqd_ask(c, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r);
 }
 
+static int descriptors_of(int pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd", pid);
+  DIR *dir = opendir(path);
+  int n = 0;
+  while (readdir(dir)) n++;
+  closedir(dir);
+  return n;
+}
+
+/* Of the supervisor and its worker. */
 Test(daemon_session, it_runs_on_the_rung_that_was_asked_for)
 {
   const char *rung = getenv("TEST_RUNG");
@@ -36,13 +47,7 @@ Test(daemon_session, it_runs_on_the_rung_that_was_asked_for)
 }
 
 static int open_descriptors(void) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/fd", (int)d.pid);
-  DIR *dir = opendir(path);
-  int n = 0;
-  while (readdir(dir)) n++;
-  closedir(dir);
-  return n;
+  return descriptors_of((int)d.pid) + descriptors_of((int)shmqd_worker(&d));
 }
 
 /* When it has begun wholly, and has no session. */

@@ -97,6 +97,18 @@ static inline void shmqd_remove(struct shmqd *d) {
   if (system(command)) abort();
 }
 
+/* The worker's pid: the daemon's only child here. 0: it has none just now. */
+static inline pid_t shmqd_worker(const struct shmqd *d) {
+  char path[64];
+  int pid = 0;
+  snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
+  FILE *file = fopen(path, "re");
+  if (!file) return 0;
+  if (fscanf(file, "%d", &pid) != 1) pid = 0;
+  fclose(file);
+  return pid;
+}
+
 static inline shmq_client *shmqd_client(const struct shmqd *d) {
   shmq_client *c = NULL;
   MUST(shmq_client_connect(&c, d->socket, NULL, 0));

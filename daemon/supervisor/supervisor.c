@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "supervisor/supervisor.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "notify.h"
+#include "settings.h"
+
+static const int64_t grace_ns = 2000000000; /* for a child to see that its time is over */
+
+/* ---- the end ---- */
+
+static bool children_gone(const struct supervisor *sv) {
+  for (const struct child *c = sv->children; c; c = c->next)
+    if (c->pid) return false;
+  return true;
+}
+
+static void begin_drain(struct supervisor *sv, int64_t patience_ns) {
+  sv->draining = true;
+  sv->drain_until_ns = shmq_after_ns(patience_ns);
+  control_close(sv);
+  for (struct child *c = sv->children; c; c = c->next) child_stop(c, patience_ns + grace_ns);
+}
+
+void supervisor_fail(struct supervisor *sv, int error) {
+  if (sv->draining) return;
+  sv->failed = error;
+  clients_close(sv); /* nobody will serve them: they are told now */
+  begin_drain(sv, 0);
+}
+
+/* ---- signals ---- */
+
+static void signalled(struct source *source, uint32_t events) {
+  struct supervisor *sv = SOURCE_OWNER(source, struct supervisor, signals);
+  struct signalfd_siginfo info;
+  (void)events;
+  if (read(source->fd, &info, sizeof info) != sizeof info) return;
+  if (info.ssi_signo == SIGHUP) {
+    if (!sv->draining) worker_reload(sv);
+    return;
+  }
+  say(SAY_INFO, "%s: draining", strsignal((int)info.ssi_signo));
+  notify_systemd("STOPPING=1");
+  /* Asked twice: at once. */
+  begin_drain(sv, sv->draining ? 0 : section_number(sv->settings, "drain"));
+}
+
+/* Signals come through a descriptor; each session needs half a dozen descriptors in the worker. */
+static int prepare_process(struct supervisor *sv) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  sigprocmask(SIG_BLOCK, &set, NULL);
+  int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  return fd < 0 ? -errno : source_add(sv->epoll, &sv->signals, fd, EPOLLIN, signalled);
+}
+
+/* ---- the beginning ---- */
+
+static void tell_ready(struct supervisor *sv) {
+  int fd = sv->arguments->ready_fd;
+  notify_systemd("READY=1");
+  if (fd < 0) return;
+  if (write(fd, "\n", 1) < 0) say(SAY_WARNING, "--ready-fd: %s", strerror(errno));
+  close(fd);
+}
+
+/* The first worker is there: its resources are open, clients may come. */
+void supervisor_ready(struct supervisor *sv) {
+  if (sv->told_ready || sv->draining) return;
+  int rc = control_open(sv);
+  if (rc) {
+    say(SAY_ERROR, "%s: %s", sv->directory, strerror(-rc));
+    supervisor_fail(sv, rc);
+    return;
+  }
+  sv->told_ready = true;
+  say(SAY_INFO, "ready in %s", sv->directory);
+  tell_ready(sv);
+}
+
+static void read_policy(struct supervisor *sv) {
+  sv->policy = (struct restart_policy){
+      .first_ns = section_number(sv->settings, "restart_first"),
+      .most_ns = section_number(sv->settings, "restart_most"),
+      .reset_ns = section_number(sv->settings, "restart_reset"),
+      .failures = (unsigned)section_number(sv->settings, "restart_failures"),
+      .within_ns = section_number(sv->settings, "restart_within")};
+}
+
+static int start(struct supervisor *sv) {
+  sv->lock_fd = sv->listener.fd = sv->signals.fd = -1;
+  sv->epoll = epoll_create1(EPOLL_CLOEXEC);
+  int rc = sv->epoll < 0 ? -errno : prepare_process(sv);
+  if (!rc) rc = control_lock(sv);
+  if (rc) {
+    say(SAY_ERROR, "%s: %s", sv->directory,
+        rc == -EADDRINUSE ? "another daemon lives here" : strerror(-rc));
+    return rc;
+  }
+  read_policy(sv);
+  worker_init(sv);
+  child_start(&sv->worker.child);
+  return 0;
+}
+
+/* ---- the loop ---- */
+
+static void do_what_is_due(struct supervisor *sv) {
+  int64_t now = shmq_now_ns();
+  for (struct child *c = sv->children; c; c = c->next)
+    if (c->due_ns <= now) child_due(c);
+}
+
+static int64_t next_due(const struct supervisor *sv) {
+  int64_t due = SHMQ_FOREVER;
+  for (const struct child *c = sv->children; c; c = c->next)
+    if (c->due_ns < due) due = c->due_ns;
+  return due;
+}
+
+int supervisor_run(struct supervisor *sv) {
+  int rc = start(sv);
+  while (!rc && !(sv->draining && children_gone(sv))) {
+    rc = source_run(sv->epoll, next_due(sv));
+    do_what_is_due(sv);
+  }
+  control_close(sv);
+  clients_close(sv);
+  source_close(sv->epoll, &sv->signals);
+  if (sv->lock_fd >= 0) close(sv->lock_fd);
+  if (sv->epoll >= 0) close(sv->epoll);
+  return rc ? rc : sv->failed;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The supervisor: it listens, makes the memory of sessions and keeps their descriptors, starts the worker that serves
+ * them, and starts another when that one dies. It touches no memory that a client can write.
+ *
+ *   supervisor.c  start, signals, the loop, the end
+ *   control.c     the control socket
+ *   client.c      a client: its handshake, what is kept of it; memory.c makes the memory
+ *   worker.c      the worker as a child: start, hand over, drain, reload
+ *   child.c       what the worker and the instances of services have in common; obituaries
+ *   news.c        what there is to be said of them
+ *   event.c, spawn.c, restart.c  descriptors, forks, delays
+ */
+#ifndef SHMQD_SUPERVISOR_H
+#define SHMQD_SUPERVISOR_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "channel.h"
+#include "config.h"
+#include "say.h"
+#include "shmq/rpc.h"
+#include "supervisor/event.h"
+#include "supervisor/restart.h"
+#include "supervisor/spawn.h"
+
+struct arguments;
+struct supervisor;
+
+/* ---- children ---- */
+
+enum child_state {
+  CHILD_DOWN,     /* not started, or to be started at due_ns */
+  CHILD_STARTING, /* runs, and has not said that it is ready */
+  CHILD_READY,
+  CHILD_STOPPING, /* asked to end; killed at due_ns */
+  CHILD_FAILED    /* died too often, or asked not to be started again */
+};
+
+struct child {
+  struct supervisor *supervisor;
+  struct child *next;
+  char name[64];
+  enum child_state state;
+  pid_t pid;
+  struct source exit; /* its pidfd */
+  const struct restart_policy *policy;
+  struct restart restart;
+  int64_t started_ns;
+  int64_t due_ns; /* when `due` is called, SHMQ_FOREVER: not */
+  unsigned starts;
+  /* Start it: fill in what is to run and call child_spawn. Returns a negative errno. */
+  int (*start)(struct child *child);
+  /* Ask it to end, in the way it understands. */
+  void (*stop)(struct child *child);
+  /* It has died and been reaped; the state is DOWN or FAILED, due_ns is set. May be NULL. */
+  void (*died)(struct child *child, int status);
+};
+
+/* The last that is known of the dead. */
+struct obituary {
+  char name[64];
+  pid_t pid;
+  int status; /* waitpid's */
+  int64_t uptime_ns;
+  int64_t when_ns;   /* CLOCK_REALTIME */
+  unsigned sessions; /* that the worker held */
+};
+enum { OBITUARIES = 16 };
+
+void child_init(struct child *child, struct supervisor *supervisor, const char *name,
+                const struct restart_policy *policy);
+void child_start(struct child *child);
+int child_spawn(struct child *child, const struct spawn *spawn);
+void child_ready(struct child *child);
+void child_stop(struct child *child, int64_t patience_ns);
+/* Do what is due at due_ns: start it, or kill it. */
+void child_due(struct child *child);
+/* How it ended, in words: "signal 9 (Killed)", "exit 3". */
+const char *status_text(int status, char to[64]);
+
+/* ---- the worker ---- */
+
+struct worker {
+  struct child child;
+  struct source channel;
+  bool proven;          /* one has been ready: the configuration can be served */
+  bool blocked;         /* the channel is full */
+  struct config *fresh; /* the worker is trying it */
+};
+
+void worker_init(struct supervisor *supervisor);
+/* Hand over whoever is not with the worker yet. */
+void worker_pass_clients(struct supervisor *supervisor);
+void worker_drain(struct supervisor *supervisor, int64_t until_ns, bool keep);
+void worker_reload(struct supervisor *supervisor);
+/* Tell it what it may be asked about the supervisor's children. */
+void worker_tell_news(struct supervisor *supervisor);
+
+/* ---- news.c ---- */
+size_t news_write(const struct supervisor *supervisor, char *to, size_t room);
+
+/* ---- clients ---- */
+
+/* Somebody at the control socket; with memory, a session. */
+struct client {
+  struct supervisor *supervisor;
+  struct client *next, *prev;
+  struct source socket;
+  int memory; /* -1: it has not said what it wants */
+  uint32_t credits;
+  bool passed; /* the present worker has it */
+  uint64_t number;
+};
+
+int client_new(struct supervisor *supervisor, int socket);
+/* A session that was kept for us while we were not there. Takes both descriptors over. */
+int client_adopt(struct supervisor *supervisor, int socket, int memory, uint32_t credits);
+void clients_close(struct supervisor *supervisor);
+void clients_forget_worker(struct supervisor *supervisor);
+
+/* ---- the control socket ---- */
+
+int control_lock(struct supervisor *supervisor);
+/* Bind DIRECTORY/control and listen; clients are accepted from then on. */
+int control_open(struct supervisor *supervisor);
+void control_close(struct supervisor *supervisor);
+
+/* ---- the supervisor ---- */
+
+struct supervisor {
+  struct config config;
+  const struct section *settings; /* [daemon] */
+  const struct arguments *arguments;
+  char directory[4096];
+  int epoll, lock_fd;
+  struct source listener, signals;
+  struct client *clients;
+  unsigned client_count;
+  uint64_t next_number;
+  struct child *children; /* the worker and all instances of services */
+  struct worker worker;
+  struct restart_policy policy; /* of the worker */
+  struct obituary obituaries[OBITUARIES];
+  unsigned obituary_count;
+  bool told_ready, draining;
+  int64_t drain_until_ns;
+  int failed; /* why it must end, 0: it need not */
+};
+
+/* Until it has drained, or cannot go on. 0 or a negative errno. */
+int supervisor_run(struct supervisor *supervisor);
+/* The worker has become ready. */
+void supervisor_ready(struct supervisor *supervisor);
+/* It cannot go on. */
+void supervisor_fail(struct supervisor *supervisor, int error);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The worker: it owns the resources and serves the sessions that the supervisor hands to it. Killed at any
+ * instruction, it leaves requests that were taken and not answered in their sessions' queues, for the next one.
+ */
+#include "worker.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "daemon.h"
+#include "settings.h"
+
+static void poll_channel(struct daemon *d);
+
+static void tell(uint32_t what, int status) {
+  const struct channel_message m = {.what = what, .status = status};
+  if (channel_send(WORKER_CHANNEL, &m, NULL, 0)) say(SAY_WARNING, "the supervisor does not listen");
+}
+
+/* ---- what the supervisor says ---- */
+
+static void take_session(struct daemon *d, const struct channel_message *m, const int *fds) {
+  int rc = fds[0] < 0 || fds[1] < 0 ? -EBADF : session_new(d, fds[0], fds[1], (uint32_t)m->number);
+  if (!rc) return;
+  say(SAY_WARNING, "a session cannot be served: %s", shmq_strerror(rc));
+  if (fds[0] >= 0) shutdown(fds[0], SHUT_RDWR); /* its client and the supervisor see the end */
+  if (fds[0] >= 0) close(fds[0]);
+}
+
+static int read_passed_configuration(struct config *fresh, int fd) {
+  struct config_error error = {""};
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  config_init(fresh, section_kinds);
+  int rc = config_read_file(fresh, path, &error);
+  if (!rc) rc = config_complete(fresh, &error);
+  if (rc) say(SAY_ERROR, "%s", error.text);
+  return rc;
+}
+
+static void reload(struct daemon *d, int fd) {
+  struct config fresh;
+  int rc = read_passed_configuration(&fresh, fd);
+  if (!rc) rc = daemon_reload(d, &fresh);
+  config_free(&fresh);
+  tell(CHANNEL_RELOADED, rc);
+}
+
+static void keep_news(struct daemon *d, const struct channel_message *m) {
+  char *text = realloc(d->news, m->text_bytes + 1);
+  if (!text) return;
+  memcpy(text, m->text, m->text_bytes);
+  text[m->text_bytes] = 0;
+  d->news = text;
+}
+
+static void handle(struct daemon *d, const struct channel_message *m, const int *fds) {
+  switch (m->what) {
+  case CHANNEL_SESSION: take_session(d, m, fds); return;
+  case CHANNEL_DRAIN: daemon_drain(d, m->number, m->status); return;
+  case CHANNEL_RELOAD: reload(d, fds[0]); break;
+  case CHANNEL_NEWS: keep_news(d, m); break;
+  }
+  if (fds[0] >= 0) close(fds[0]);
+}
+
+/* Without a supervisor nobody keeps the sessions: what is under way is finished, for their clients may still see it. */
+static void supervisor_gone(struct daemon *d) {
+  if (d->draining) return;
+  say(SAY_WARNING, "the supervisor has died: ending");
+  daemon_drain(d, shmq_after_ns(section_number(d->settings, "drain")), true);
+}
+
+static void channel_news(struct io_op *op, int result) {
+  static struct channel_message m;
+  struct daemon *d = op->buffer;
+  int fds[CHANNEL_DESCRIPTORS], rc;
+  (void)result;
+  while ((rc = channel_receive(WORKER_CHANNEL, &m, fds)) > 0) handle(d, &m, fds);
+  if (rc == -EAGAIN || rc == -EINTR)
+    poll_channel(d);
+  else
+    supervisor_gone(d);
+}
+
+static void poll_channel(struct daemon *d) {
+  d->channel_op = (struct io_op){
+      .what = IO_POLL, .fd = WORKER_CHANNEL, .flags = POLLIN, .buffer = d, .done = channel_news};
+  io_submit(d->io, &d->channel_op);
+}
+
+/* ---- start and end ---- */
+
+/* The supervisor says what is to be done; a signal to the whole group of processes is not for us. */
+static void ignore_signals(void) {
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  signal(SIGINT, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+}
+
+static int start(struct daemon *d) {
+  int rc = io_open(&d->io, (enum io_rung)section_number(d->settings, "io"));
+  if (rc) {
+    say(SAY_ERROR, "cannot set up I/O '%s': %s", section_text(d->settings, "io"), strerror(-rc));
+    return rc;
+  }
+  d->spin_ns = section_number(d->settings, "spin");
+  rc = resources_open(d);
+  return rc ? rc : guard_open(d);
+}
+
+int worker_run(const struct config *config) {
+  static struct daemon d;
+  d.config = *config;
+  d.settings = config_section(&d.config, "daemon");
+  unsetenv("NOTIFY_SOCKET");
+  prctl(PR_SET_NAME, "shmqd-worker");
+  ignore_signals();
+  int rc = start(&d);
+  if (!rc) {
+    say(SAY_INFO, "worker: %u resources, I/O by %s", d.resource_count, io_name(d.io));
+    tell(CHANNEL_READY, 0);
+    poll_channel(&d);
+    rc = daemon_run(&d);
+  }
+  guard_close(&d);
+  resources_close(&d);
+  config_free(&d.config);
+  free(d.news);
+  return rc ? EXIT_FAILURE : EXIT_SUCCESS;
+}
