@@ -74,7 +74,7 @@ struct shmq_client {
   shmq_future *call;        /* of the latest shmq_call */
   uint32_t cancels_queued;  /* messages in the cancel queue */
   uint32_t cancels_pending; /* futures they may still concern */
-  int64_t look_ns, look_step_ns;
+  int64_t look_ns, look_step_ns; /* the next look for the dead */
   shmq_uncollected_fn *uncollected;
   void *uncollected_ctx;
   shmq_client_stats stats;
@@ -91,8 +91,9 @@ int shmq__take_answer(shmq_client *client, int64_t deadline_ns);
 /* Settle it from this side. */
 void shmq__settle_locally(shmq_future *future, int status, uint8_t executed);
 void shmq__make_ready(shmq_future *future);
-/* Copy a held answer out of the reply queue. -EBUSY: somebody has looked at it where it lies. */
-int shmq__move_out(shmq_future *future);
+/* Copy held answers out of the reply queue until the outstanding answers and `more` have room.
+ * -EBUSY: somebody has looked at one where it lies. */
+int shmq__make_way(shmq_client *client, uint32_t more);
 void shmq__tidy_cancels(shmq_client *client);
 static inline bool shmq__has_news(const shmq_future *f) {
   return f->state == FUTURE_SETTLED || f->parts;
@@ -102,8 +103,10 @@ static inline bool shmq__has_news(const shmq_future *f) {
 /* Take at least one answer, or wait until the deadline or until something expired or died.
  * 0: something happened; -EAGAIN, -ETIMEDOUT: the deadline; another error: the queue is unusable. */
 int shmq__wait_news(shmq_client *client, int64_t deadline_ns);
-/* Settle what has expired and what died with its server. */
-void shmq__look(shmq_client *client, int64_t now_ns);
-int64_t shmq__earliest(const shmq_client *client, int64_t deadline_ns);
+/* Settle what has expired and, when it is time for that, what died with its server. True: there was any. */
+bool shmq__look(shmq_client *client, int64_t now_ns);
+/* When to wake up by oneself: the deadline, a future's, or to look. */
+void shmq__begin_wait(shmq_client *client, int64_t now_ns);
+int64_t shmq__wake_at(const shmq_client *client, int64_t deadline_ns);
 
 #endif

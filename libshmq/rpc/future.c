@@ -66,19 +66,6 @@ static int wait_for_credit(shmq_client *c, int64_t deadline_ns) {
   return 0;
 }
 
-/* An answer that is still held in place stands in the ring; the next ones must not reach it. */
-static bool in_the_way(const shmq_client *c) {
-  if (!c->oldest_held) return false;
-  uint64_t behind = (c->last_position - c->oldest_held->held.position) & ((UINT64_C(1) << 48) - 1);
-  return behind + c->outstanding >= (uint64_t)2 * c->credits;
-}
-
-static int make_way(shmq_client *c) {
-  int rc = 0;
-  while (!rc && in_the_way(c)) rc = shmq__move_out(c->oldest_held);
-  return rc;
-}
-
 static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future *f) {
   size_t bytes = payload_bytes(ask);
   size_t room = bytes > ask->room ? bytes : ask->room;
@@ -101,7 +88,7 @@ static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns
 int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future **future) {
   int rc = wait_for_credit(c, deadline_ns);
   if (rc) return rc;
-  rc = make_way(c);
+  rc = shmq__make_way(c, 1);
   if (rc) return rc;
   shmq_future *f = shmq__future_new(c);
   if (!f) return -ENOMEM;
@@ -137,7 +124,12 @@ int shmq_call(shmq_client *c, const shmq_ask *ask, shmq_result *result, int64_t 
   shmq_call_done(c);
   int rc = shmq_request(c, ask, deadline_ns, &c->call);
   if (rc) return failed_call(result, rc);
-  return shmq_await(c->call, result, SHMQ_FOREVER);
+  rc = shmq_await(c->call, result, SHMQ_FOREVER);
+  if (rc != -EINTR || !result->more) return rc;
+  /* The future is ours: nobody could collect the answer later. */
+  shmq_cancel(c->call);
+  shmq__settle_locally(c->call, -EINTR, SHMQ_EXECUTED_UNKNOWN);
+  return shmq_await(c->call, result, SHMQ_NOWAIT);
 }
 
 void shmq_call_done(shmq_client *c) {
@@ -155,12 +147,22 @@ int shmq_poll(shmq_future *f) {
   return shmq__has_news(f) ? 1 : 0;
 }
 
+/* Answers to others may come all the time: that must not keep anything from its end. */
+static bool is_late(shmq_client **clients, int n, int64_t deadline_ns) {
+  int64_t now = shmq_now_ns();
+  for (int i = 0; i < n; i++) (void)shmq__look(clients[i], now);
+  return deadline_ns != SHMQ_NOWAIT && now >= deadline_ns;
+}
+
 /* Wait until there is news; an unusable queue is the answer, too. */
 static int wait_for(shmq_future *f, int64_t deadline_ns) {
   while (!shmq__has_news(f)) {
     int rc = shmq__wait_news(f->client, deadline_ns);
     if (rc == -EAGAIN || rc == -ETIMEDOUT) return shmq__has_news(f) ? 0 : -EAGAIN;
+    if (rc == -EINTR || rc == -EBUSY) return rc; /* the future is pending still */
     if (rc) shmq__settle_locally(f, rc, SHMQ_EXECUTED_UNKNOWN);
+    if (!shmq__has_news(f) && is_late(&f->client, 1, deadline_ns))
+      return shmq__has_news(f) ? 0 : -EAGAIN;
   }
   return 0;
 }
@@ -210,24 +212,19 @@ static int wait_clients(shmq_client **clients, int n, int64_t deadline_ns) {
   if (n == 1) return shmq__wait_news(clients[0], deadline_ns);
 
   shmq_wait_item items[CLIENTS_MAX];
-  int64_t until = deadline_ns;
-  if (deadline_ns != SHMQ_NOWAIT) {
-    int64_t look = shmq_after_ns(20000000);
-    if (look < until) until = look;
-    for (int i = 0; i < n; i++) until = shmq__earliest(clients[i], until);
-  }
-  for (int i = 0; i < n; i++)
+  int64_t now = shmq_now_ns(), until = deadline_ns;
+  for (int i = 0; i < n; i++) {
+    int rc = shmq__make_way(clients[i], 0);
+    if (rc) return rc;
+    shmq__begin_wait(clients[i], now);
+    if (deadline_ns != SHMQ_NOWAIT) until = shmq__wake_at(clients[i], until);
     items[i] = (shmq_wait_item){.queue = clients[i]->reply, .want = SHMQ_READABLE};
+  }
   int rc = shmq_wait(items, n, until);
   if (rc < 0 && rc != -ETIMEDOUT && rc != -EAGAIN) return rc;
-  int64_t now = shmq_now_ns();
-  for (int i = 0; i < n; i++) {
-    if (items[i].ready)
-      while (shmq__take_answer(clients[i], SHMQ_NOWAIT) == 0) {}
-    else
-      shmq__look(clients[i], now);
-  }
-  return deadline_ns == SHMQ_NOWAIT || now >= deadline_ns ? -EAGAIN : 0;
+  for (int i = 0; i < n; i++)
+    while (shmq__take_answer(clients[i], SHMQ_NOWAIT) == 0) {}
+  return deadline_ns == SHMQ_NOWAIT ? -EAGAIN : 0;
 }
 
 int shmq_await_any(shmq_future **futures, int n, int64_t deadline_ns) {
@@ -238,6 +235,7 @@ int shmq_await_any(shmq_future **futures, int n, int64_t deadline_ns) {
     int i = find_settled(futures, n);
     if (i >= 0) return i;
     int rc = wait_clients(clients, count, deadline_ns);
+    if (!rc && is_late(clients, count, deadline_ns)) rc = -EAGAIN;
     if (rc && (i = find_settled(futures, n)) >= 0) return i;
     if (rc) return rc == -ETIMEDOUT ? -EAGAIN : rc;
   }

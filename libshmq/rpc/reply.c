@@ -25,6 +25,7 @@ static void write_reply(void *at, const shmq_incoming *in, shmq_reply_header *h,
   h->id = in->header.id;
   h->asker = in->header.asker;
   h->generation = in->header.generation;
+  h->slot = in->header.slot;
   memcpy(at, h, sizeof *h);
   char *to = (char *)at + h->data_offset;
   for (int i = 0; i < p->count; i++) {
@@ -44,7 +45,7 @@ static int done(shmq_incoming *in, int rc) {
  * has inherited a queue that its dead predecessor left full; it drains it as soon as it waits. */
 static bool worth_waiting(shmq_incoming *in, int64_t until_ns, int *rc) {
   shmq_service *s = in->service;
-  if (*rc != -EAGAIN && *rc != -ETIMEDOUT) return false;
+  if (*rc != -EAGAIN && *rc != -ETIMEDOUT && *rc != -EINTR) return false;
   if (s->flags & SHMQ_NEVER_WAIT) {
     *rc = -EAGAIN;
     return false;
@@ -63,7 +64,7 @@ static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_messa
   bool in_cell = size <= shmq_message_bytes(reply);
   int64_t until = in_cell ? SHMQ_FOREVER : shmq_after_ns(BLOCK_WAIT_NS);
   while (worth_waiting(in, until, &rc)) rc = shmq_reserve(reply, size, m, shmq_after_ns(LOOK_NS));
-  return rc == -ETIMEDOUT ? -ENOBUFS : rc;
+  return rc == -ETIMEDOUT || rc == -EINTR ? -ENOBUFS : rc;
 }
 
 /* The reply, and the end of the request if this was the last and it is still held. */
@@ -108,7 +109,7 @@ static int finish(shmq_incoming *in, shmq_reply_header *h, const struct payload 
                                .error_class = (uint8_t)shmq_class_of(rc),
                                .executed = SHMQ_EXECUTED_YES,
                                .value = {payload_bytes(p), 0}};
-    publish(in, &error, &(struct payload){NULL, 0}, true);
+    if (publish(in, &error, &(struct payload){NULL, 0}, true) == -EAGAIN) rc = -EAGAIN;
   }
   if (!rc) {
     in->service->stats.answered++;
@@ -129,25 +130,34 @@ int shmq_reply(shmq_incoming *in, const void *data, size_t size) {
 }
 
 /* The request's own message becomes the reply: one cell refers to the block instead of another. */
+static int forward(shmq_incoming *in) {
+  shmq *reply = shmq__slot_of(in->service, &in->header)->reply;
+  int rc = shmq_forward(in->service->requests, &in->message, reply, SHMQ_NOWAIT);
+  while (worth_waiting(in, SHMQ_FOREVER, &rc))
+    rc = shmq_forward(in->service->requests, &in->message, reply, shmq_after_ns(LOOK_NS));
+  if (rc) return done(in, rc);
+  in->service->stats.answered++;
+  in->state = INCOMING_DONE;
+  return 0;
+}
+
 int shmq_reply_in_place(shmq_incoming *in, const uint64_t value[2], size_t size) {
   if (in->state != INCOMING_OPEN) return -ESTALE;
   if (size > in->room) return -EMSGSIZE;
   if (is_cast(in)) return done(in, 0);
 
-  struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
   shmq_reply_header h = {.executed = SHMQ_EXECUTED_YES,
                          .data_offset = in->header.data_offset,
                          .data_bytes = (uint32_t)size};
   if (value) memcpy(h.value, value, sizeof h.value);
+  /* If we die behind this the request is gone, and whoever takes the message next sends the answer. */
   write_reply(in->message.data, in, &h, &(struct payload){NULL, 0});
+  return forward(in);
+}
 
-  int rc = shmq_forward(in->service->requests, &in->message, slot->reply, SHMQ_NOWAIT);
-  while (worth_waiting(in, SHMQ_FOREVER, &rc))
-    rc = shmq_forward(in->service->requests, &in->message, slot->reply, shmq_after_ns(LOOK_NS));
-  if (rc) return done(in, rc);
-  in->service->stats.answered++;
-  in->state = INCOMING_DONE;
-  return 0;
+void shmq__finish_in_place(shmq_incoming *in) {
+  in->state = INCOMING_OPEN;
+  if (forward(in) == -EAGAIN) shmq__refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
 }
 
 /* domain NUL text NUL, cut to what a cell holds. */
@@ -207,19 +217,36 @@ int shmq_reply_error(shmq_incoming *in, int status, const char *domain, int code
 /* ---- streams ---- */
 
 /* Parts may fill half the reply queue; the other half stays for answers. */
-static bool has_part_room(const shmq *reply) {
-  return shmq_depth(reply) < (int64_t)shmq_capacity(reply) / 2;
+static bool too_many_parts(const shmq *reply) {
+  return shmq_depth(reply) >= (int64_t)shmq_capacity(reply) / 2;
+}
+
+static bool is_writable(shmq *reply, int64_t deadline_ns) {
+  shmq_wait_item item = {.queue = reply, .want = SHMQ_WRITABLE};
+  return shmq_wait(&item, 1, deadline_ns) > 0;
+}
+
+/* An answer that the asker still reads where it lies may keep the next cell. */
+static bool has_part_room(shmq *reply) {
+  return !too_many_parts(reply) && is_writable(reply, SHMQ_NOWAIT);
+}
+
+static void wait_for_asker(shmq *reply, int64_t until_ns) {
+  if (too_many_parts(reply))
+    (void)shmq_drain(reply, until_ns);
+  else
+    (void)is_writable(reply, until_ns);
 }
 
 static int wait_for_part_room(shmq_incoming *in, shmq *reply, int64_t deadline_ns) {
+  if (shmq__is_cancelled(in->service, &in->header)) return -ECANCELED;
   while (!has_part_room(reply)) {
     if (shmq_cancelled(in))
       return shmq__asker_alive(in->service, &in->header, true) ? -ECANCELED : -ECONNRESET;
     if (deadline_ns == SHMQ_NOWAIT) return -EAGAIN;
     int64_t look = shmq_after_ns(LOOK_NS);
-    int rc = shmq_drain(reply, look < deadline_ns ? look : deadline_ns);
-    if (rc == -ETIMEDOUT && deadline_ns <= look && !has_part_room(reply)) return rc;
-    if (rc && rc != -ETIMEDOUT) return rc;
+    wait_for_asker(reply, look < deadline_ns ? look : deadline_ns);
+    if (deadline_ns <= look && !has_part_room(reply)) return -ETIMEDOUT;
   }
   return 0;
 }

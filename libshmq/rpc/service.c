@@ -9,7 +9,10 @@
 
 #include "os/descriptor.h"
 
-enum { LOOK_NS = 4000000 };
+enum {
+  LOOK_NS = 4000000,
+  SKIPS_MOST = 64 /* by one call that may not wait: an asker could feed it for ever */
+};
 
 /* ---- open and close ---- */
 
@@ -60,6 +63,7 @@ int shmq_service_open_fd(shmq_service **out, int fd, unsigned flags) {
 
 void shmq_service_close(shmq_service *s) {
   if (!s) return;
+  shmq__refusals_free(s);
   for (uint32_t i = 0; s->slot && i < s->slots; i++) {
     shmq_close(s->slot[i].reply);
     shmq_close(s->slot[i].cancel);
@@ -109,24 +113,31 @@ bool shmq__asker_alive(shmq_service *s, const shmq_request_header *h, bool now) 
 
 /* ---- serve ---- */
 
+enum taken { TAKEN_NONSENSE, TAKEN_REQUEST, TAKEN_ANSWER };
+
 /* Copy and check the header; what incoming says afterwards can be relied on. */
-static bool take_in(shmq_service *s, shmq_incoming *in) {
+static enum taken take_in(shmq_service *s, shmq_incoming *in) {
   const size_t size = in->message.size;
-  if (size < sizeof in->header) return false;
+  if (size < sizeof in->header) return TAKEN_NONSENSE;
   memcpy(&in->header, in->message.data, sizeof in->header);
 
-  const shmq_request_header *h = &in->header;
-  if (h->magic != SHMQ_RPC_MAGIC || h->kind != SHMQ_RPC_REQUEST) return false;
-  if (h->data_offset < sizeof *h || h->data_offset > size) return false;
-  if (h->data_bytes > size - h->data_offset) return false;
-  if (!shmq__slot_of(s, h)) return false;
+  shmq_request_header *h = &in->header;
+  if (h->magic != SHMQ_RPC_MAGIC) return TAKEN_NONSENSE;
+  if (h->kind == SHMQ_RPC_REPLY) {
+    shmq_reply_header answer;
+    memcpy(&answer, h, sizeof answer);
+    h->slot = answer.slot;
+    return shmq__slot_of(s, h) ? TAKEN_ANSWER : TAKEN_NONSENSE;
+  }
+  if (h->kind != SHMQ_RPC_REQUEST) return TAKEN_NONSENSE;
+  if (h->data_offset < sizeof *h || h->data_offset > size) return TAKEN_NONSENSE;
+  if (h->data_bytes > size - h->data_offset) return TAKEN_NONSENSE;
+  if (!shmq__slot_of(s, h)) return TAKEN_NONSENSE;
   in->data = (char *)in->message.data + h->data_offset;
   in->size = h->data_bytes;
   in->room = size - h->data_offset;
-  in->attempts = in->message.attempts;
   in->state = INCOMING_OPEN;
-  in->service = s;
-  return true;
+  return TAKEN_REQUEST;
 }
 
 static bool may_repeat(const shmq_service *s, const shmq_incoming *in) {
@@ -135,39 +146,29 @@ static bool may_repeat(const shmq_service *s, const shmq_incoming *in) {
          (s->redeliver == SHMQ_REDELIVER_IDEMPOTENT && (in->header.flags & SHMQ_ASK_IDEMPOTENT));
 }
 
-static void refuse(shmq_incoming *in, int status, uint8_t executed) {
-  shmq_answer answer = {
-      .status = status, .error_class = (uint8_t)shmq_class_of(status), .executed = executed};
-  shmq_reply_answer(in, &answer);
-}
-
-static void forget(shmq_service *s, shmq_incoming *in, uint64_t *counter) {
-  shmq_ack(s->requests, &in->message);
-  in->state = INCOMING_DONE;
-  ++*counter;
-}
-
 /* Is it to be executed? If not, it has been dealt with. `waited`: it had no time to grow old. */
 static bool accept_request(shmq_service *s, shmq_incoming *in, bool waited) {
   const shmq_request_header *h = &in->header;
   if (h->deadline_ns != SHMQ_FOREVER && h->deadline_ns <= shmq_now_ns()) {
-    refuse(in, -ETIMEDOUT, SHMQ_EXECUTED_NO);
+    shmq__refuse(in, -ETIMEDOUT, SHMQ_EXECUTED_NO);
     s->stats.skipped_expired++;
     return false;
   }
-  if (!waited && !(h->flags & SHMQ_ASK_CAST) && !shmq__asker_alive(s, h, in->attempts > 1)) {
-    forget(s, in, &s->stats.skipped_dead);
+  bool fresh = waited && in->attempts <= 1;
+  if (!fresh && !(h->flags & SHMQ_ASK_CAST) && !shmq__asker_alive(s, h, in->attempts > 1)) {
+    shmq__forget(in);
+    s->stats.skipped_dead++;
     return false;
   }
   if (shmq__is_cancelled(s, h)) {
-    refuse(in, -ECANCELED, SHMQ_EXECUTED_NO);
+    shmq__refuse(in, -ECANCELED, SHMQ_EXECUTED_NO);
     s->stats.skipped_cancelled++;
     return false;
   }
   if (in->attempts > 1) {
     s->stats.redelivered++;
     if (!may_repeat(s, in)) {
-      refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
+      shmq__refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
       s->stats.refused_redelivery++;
       return false;
     }
@@ -175,20 +176,32 @@ static bool accept_request(shmq_service *s, shmq_incoming *in, bool waited) {
   return true;
 }
 
-int shmq_serve(shmq_service *s, shmq_incoming *in, int64_t deadline_ns) {
-  for (;;) {
-    int rc = shmq_lease(s->requests, &in->message, SHMQ_NOWAIT);
-    bool waited = rc == -EAGAIN && deadline_ns != SHMQ_NOWAIT;
-    if (waited) rc = shmq_lease(s->requests, &in->message, deadline_ns);
-    if (rc < 0) return rc;
+/* Take one. 1: it is to be executed; 0: it has been dealt with. */
+static int take_one(shmq_service *s, shmq_incoming *in, int64_t deadline_ns) {
+  int rc = shmq_lease(s->requests, &in->message, SHMQ_NOWAIT);
+  bool waited = rc == -EAGAIN && deadline_ns != SHMQ_NOWAIT;
+  if (waited) rc = shmq_lease(s->requests, &in->message, deadline_ns);
+  if (rc < 0) return rc;
+  in->service = s;
+  in->attempts = in->message.attempts;
+  enum taken taken = take_in(s, in);
+  if (taken == TAKEN_REQUEST) return accept_request(s, in, waited);
+  if (taken == TAKEN_ANSWER) {
+    shmq__finish_in_place(in);
+    return 0;
+  }
+  shmq__forget(in);
+  s->stats.malformed++;
+  return s->flags & SHMQ_NEVER_WAIT ? -EBADMSG : 0;
+}
 
-    if (!take_in(s, in)) {
-      forget(s, in, &s->stats.malformed);
-    } else if (accept_request(s, in, waited)) {
-      s->stats.taken++;
-      return 0;
-    }
-    if (s->flags & SHMQ_NEVER_WAIT && s->stats.malformed) return -EBADMSG;
+int shmq_serve(shmq_service *s, shmq_incoming *in, int64_t deadline_ns) {
+  if (s->refusals) shmq__refuse_again(s);
+  for (int skipped = 0;; skipped++) {
+    int rc = take_one(s, in, deadline_ns);
+    if (rc > 0) s->stats.taken++;
+    if (rc) return rc < 0 ? rc : 0;
+    if (s->flags & SHMQ_NEVER_WAIT && skipped == SKIPS_MOST) return -EAGAIN;
   }
 }
 

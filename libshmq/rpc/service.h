@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The private side of a server; shared by service.c, reply.c and cancelled.c.
+ * The private side of a server.
  */
 #ifndef SHMQ_RPC_SERVICE_H
 #define SHMQ_RPC_SERVICE_H
@@ -18,6 +18,14 @@ struct reply_slot {
   int64_t looked_ns; /* when it was last seen to live */
 };
 
+/* A request that is not executed, and whose asker could not be told yet. */
+struct refusal {
+  struct refusal *next;
+  shmq_incoming incoming;
+  int status;
+  uint8_t executed;
+};
+
 struct shmq_service {
   shmq_segment *segment;
   shmq *requests;
@@ -28,9 +36,22 @@ struct shmq_service {
   enum shmq_redeliver redeliver;
   uint32_t slots;
   struct reply_slot *slot;
+  struct refusal *refusals; /* SHMQ_NEVER_WAIT only */
   shmq_service_stats stats;
 };
 
+/* ---- refuse.c ---- */
+void shmq__refuse(shmq_incoming *incoming, int status, uint8_t executed);
+void shmq__forget(shmq_incoming *incoming);
+/* Those that could not be told before. */
+void shmq__refuse_again(shmq_service *service);
+void shmq__refusals_free(shmq_service *service);
+
+/* ---- reply.c ---- */
+/* Send what an earlier server wrote over its request and did not live to send. */
+void shmq__finish_in_place(shmq_incoming *incoming);
+
+/* ---- service.c, cancelled.c ---- */
 /* The slot a request names, its queues open. NULL: it names none. */
 struct reply_slot *shmq__slot_of(shmq_service *service, const shmq_request_header *header);
 

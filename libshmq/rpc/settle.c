@@ -81,7 +81,8 @@ static void let_go(shmq_future *f) {
   *(f->held_next ? &f->held_next->held_prev : &c->newest_held) = f->held_prev;
 }
 
-int shmq__move_out(shmq_future *f) {
+/* Copy a held answer out of the reply queue. -EBUSY: somebody has looked at it where it lies. */
+static int move_out(shmq_future *f) {
   if (f->observed) return -EBUSY;
   f->moved = malloc(f->result.size + 1);
   if (!f->moved) return -ENOMEM;
@@ -89,6 +90,19 @@ int shmq__move_out(shmq_future *f) {
   f->result.data = f->moved;
   let_go(f);
   return 0;
+}
+
+/* What is held stands in the ring, and the answers to come must not reach it: half of the ring is theirs. */
+static bool in_the_way(const shmq_client *c, uint32_t more) {
+  if (!c->oldest_held) return false;
+  uint64_t behind = (c->last_position - c->oldest_held->held.position) & ((UINT64_C(1) << 48) - 1);
+  return behind + c->outstanding + more > (uint64_t)2 * c->credits;
+}
+
+int shmq__make_way(shmq_client *c, uint32_t more) {
+  int rc = 0;
+  while (!rc && in_the_way(c, more)) rc = move_out(c->oldest_held);
+  return rc;
 }
 
 /* ---- the end of a future ---- */

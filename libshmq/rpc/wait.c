@@ -14,14 +14,6 @@ enum {
   LOOK_MOST_NS = 100000000
 };
 
-int64_t shmq__earliest(const shmq_client *c, int64_t deadline_ns) {
-  for (uint32_t i = 0; i < c->table_count; i++) {
-    const shmq_future *f = c->table[i];
-    if (f->state == FUTURE_PENDING && f->deadline_ns < deadline_ns) deadline_ns = f->deadline_ns;
-  }
-  return deadline_ns;
-}
-
 static bool expire(shmq_client *c, int64_t now_ns) {
   bool any = false;
   for (uint32_t i = 0; i < c->table_count; i++) {
@@ -84,9 +76,30 @@ static bool look_for_dead(shmq_client *c) {
   return settle_returned(c);
 }
 
-void shmq__look(shmq_client *c, int64_t now_ns) {
-  expire(c, now_ns);
-  look_for_dead(c);
+/* ---- when to look ---- */
+
+/* The first look of a wait comes soon: the server that died is often the one that is waited for. */
+void shmq__begin_wait(shmq_client *c, int64_t now_ns) {
+  if (c->look_ns > now_ns && c->look_ns <= now_ns + LOOK_FIRST_NS) return;
+  c->look_step_ns = LOOK_FIRST_NS;
+  c->look_ns = now_ns + LOOK_FIRST_NS;
+}
+
+int64_t shmq__wake_at(const shmq_client *c, int64_t deadline_ns) {
+  if (c->look_ns < deadline_ns) deadline_ns = c->look_ns;
+  for (uint32_t i = 0; i < c->table_count; i++) {
+    const shmq_future *f = c->table[i];
+    if (f->state == FUTURE_PENDING && f->deadline_ns < deadline_ns) deadline_ns = f->deadline_ns;
+  }
+  return deadline_ns;
+}
+
+bool shmq__look(shmq_client *c, int64_t now_ns) {
+  bool any = expire(c, now_ns);
+  if (now_ns < c->look_ns) return any;
+  if (c->look_step_ns < LOOK_MOST_NS) c->look_step_ns += c->look_step_ns / 4;
+  c->look_ns = now_ns + c->look_step_ns;
+  return look_for_dead(c) || any;
 }
 
 /* ---- waiting ---- */
@@ -102,24 +115,25 @@ static int spin(shmq_client *c) {
   return rc;
 }
 
+static int sleep_for_news(shmq_client *c, int64_t deadline_ns) {
+  int rc = shmq__make_way(c, 0);
+  int64_t now = shmq_now_ns();
+  shmq__begin_wait(c, now);
+  while (rc == 0) {
+    rc = shmq__take_answer(c, shmq__wake_at(c, deadline_ns));
+    if (rc != -ETIMEDOUT) return rc;
+    now = shmq_now_ns();
+    if (shmq__look(c, now)) return 0;
+    rc = now >= deadline_ns ? -ETIMEDOUT : 0;
+  }
+  return rc;
+}
+
 int shmq__wait_news(shmq_client *c, int64_t deadline_ns) {
   if (deadline_ns == SHMQ_NOWAIT) {
     int rc = shmq__take_answer(c, SHMQ_NOWAIT);
-    return rc == -EAGAIN && expire(c, shmq_now_ns()) ? 0 : rc;
+    return rc == -EAGAIN && shmq__look(c, shmq_now_ns()) ? 0 : rc;
   }
   int rc = spin(c);
-  if (rc != -EAGAIN) return rc;
-
-  int64_t step = LOOK_FIRST_NS;
-  for (;;) {
-    int64_t look = shmq_after_ns(step);
-    int64_t until = shmq__earliest(c, look < deadline_ns ? look : deadline_ns);
-    rc = shmq__take_answer(c, until);
-    if (rc != -ETIMEDOUT) return rc;
-    int64_t now = shmq_now_ns();
-    if (expire(c, now)) return 0;
-    if (now >= look && look_for_dead(c)) return 0;
-    if (now >= deadline_ns) return -ETIMEDOUT;
-    if (step < LOOK_MOST_NS) step += step / 4;
-  }
+  return rc == -EAGAIN ? sleep_for_news(c, deadline_ns) : rc;
 }

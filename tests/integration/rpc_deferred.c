@@ -1,63 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Chains of callbacks, by a table of cases: value or error, what each handler does with it, and
+ * Chains of callbacks, by a table of cases: value, error or cancelled, what each handler does with it, and
  * what comes out at the end; and errors that nobody collected.
  */
-#include <criterion/criterion.h>
-
+#include "support/cases.h"
 #include "support/service.h"
-
-enum action { NONE, PASS, VALUE, ERROR };
-
-/* Three steps: the first handles values, the second errors, the third both. */
-struct chain {
-  enum action on_value1, on_error2, on_value3, on_error3;
-  int ran; /* bits of the handlers that ran */
-};
-static struct chain chain;
-
-static int act(enum action action, int bit, shmq_result *r) {
-  chain.ran |= bit;
-  if (action == VALUE) r->value[0] += 100;
-  if (action == VALUE) return 0;
-  return action == ERROR ? -ERANGE : r->status;
-}
-static int value1(shmq_result *r, void *ctx) {
-  (void)ctx;
-  return act(chain.on_value1, 1, r);
-}
-static int error2(shmq_result *r, void *ctx) {
-  (void)ctx;
-  return act(chain.on_error2, 2, r);
-}
-static int value3(shmq_result *r, void *ctx) {
-  (void)ctx;
-  return act(chain.on_value3, 4, r);
-}
-static int error3(shmq_result *r, void *ctx) {
-  (void)ctx;
-  return act(chain.on_error3, 8, r);
-}
-
-static const struct {
-  uint16_t op; /* OP_ECHO: begins with the value 1; OP_FAIL: with -ENOENT */
-  struct chain chain;
-  int status;
-  uint64_t value;
-} cases[] = {
-    {OP_ECHO, {PASS, PASS, PASS, PASS, 1 | 4}, 0, 1},
-    {OP_ECHO, {VALUE, PASS, VALUE, PASS, 1 | 4}, 0, 201},
-    {OP_ECHO, {ERROR, PASS, PASS, PASS, 1 | 2 | 8}, -ERANGE, 1},
-    {OP_ECHO, {ERROR, VALUE, PASS, PASS, 1 | 2 | 4}, 0, 101},
-    {OP_ECHO, {ERROR, VALUE, ERROR, PASS, 1 | 2 | 4}, -ERANGE, 101},
-    {OP_ECHO, {ERROR, ERROR, PASS, VALUE, 1 | 2 | 8}, 0, 101},
-    {OP_ECHO, {NONE, NONE, ERROR, NONE, 4}, -ERANGE, 1},
-    {OP_FAIL, {PASS, PASS, PASS, PASS, 2 | 8}, -ENOENT, 0},
-    {OP_FAIL, {PASS, VALUE, PASS, PASS, 2 | 4}, 0, 100},
-    {OP_FAIL, {PASS, VALUE, ERROR, PASS, 2 | 4}, -ERANGE, 100},
-    {OP_FAIL, {PASS, ERROR, PASS, VALUE, 2 | 8}, 0, 100},
-    {OP_FAIL, {PASS, NONE, PASS, NONE, 0}, -ENOENT, 0},
-};
 
 static int fd;
 static pid_t server;
@@ -74,44 +21,120 @@ static void end(void) {
   stop_server(server);
   close(fd);
 }
-TestSuite(rpc_deferred, .init = begin, .fini = end);
+/* ---- the table ---- */
 
-static void then_all(shmq_future *f) {
-  shmq_then(f, chain.on_value1 ? value1 : NULL, NULL, NULL);
-  shmq_then(f, NULL, chain.on_error2 ? error2 : NULL, NULL);
-  shmq_then(f, chain.on_value3 ? value3 : NULL, chain.on_error3 ? error3 : NULL, NULL);
+/* Three steps. What each does with what it gets: v returns a value, e an error, - has no handler for that. */
+static const struct row {
+  char start;         /* v: answered with a value, e: with an error, c: cancelled */
+  const char does[4];
+  const char ran[4];  /* which handlers: v on_value, e on_error, - none */
+  char ends;          /* v: as a value, s: as the error it began with, 1 to 3: as that step's error */
+} rows[] = {
+    {'v', "vvv", "vvv", 'v'}, {'v', "vve", "vvv", '3'}, {'v', "vv-", "vv-", 'v'},
+    {'v', "vev", "vve", 'v'}, {'v', "vee", "vve", '3'}, {'v', "ve-", "vv-", '2'},
+    {'v', "v-v", "v-v", 'v'}, {'v', "v-e", "v-v", '3'}, {'v', "v--", "v--", 'v'},
+    {'v', "evv", "vev", 'v'}, {'v', "eve", "vev", '3'}, {'v', "ev-", "ve-", 'v'},
+    {'v', "eev", "vee", 'v'}, {'v', "eee", "vee", '3'}, {'v', "ee-", "ve-", '2'},
+    {'v', "e-v", "v-e", 'v'}, {'v', "e-e", "v-e", '3'}, {'v', "e--", "v--", '1'},
+    {'v', "-vv", "-vv", 'v'}, {'v', "-ve", "-vv", '3'}, {'v', "-v-", "-v-", 'v'},
+    {'v', "-ev", "-ve", 'v'}, {'v', "-ee", "-ve", '3'}, {'v', "-e-", "-v-", '2'},
+    {'v', "--v", "--v", 'v'}, {'v', "--e", "--v", '3'}, {'v', "---", "---", 'v'},
+    {'e', "vvv", "evv", 'v'}, {'e', "vve", "evv", '3'}, {'e', "vv-", "ev-", 'v'},
+    {'e', "vev", "eve", 'v'}, {'e', "vee", "eve", '3'}, {'e', "ve-", "ev-", '2'},
+    {'e', "v-v", "e-v", 'v'}, {'e', "v-e", "e-v", '3'}, {'e', "v--", "e--", 'v'},
+    {'e', "evv", "eev", 'v'}, {'e', "eve", "eev", '3'}, {'e', "ev-", "ee-", 'v'},
+    {'e', "eev", "eee", 'v'}, {'e', "eee", "eee", '3'}, {'e', "ee-", "ee-", '2'},
+    {'e', "e-v", "e-e", 'v'}, {'e', "e-e", "e-e", '3'}, {'e', "e--", "e--", '1'},
+    {'e', "-vv", "-ev", 'v'}, {'e', "-ve", "-ev", '3'}, {'e', "-v-", "-e-", 'v'},
+    {'e', "-ev", "-ee", 'v'}, {'e', "-ee", "-ee", '3'}, {'e', "-e-", "-e-", '2'},
+    {'e', "--v", "--e", 'v'}, {'e', "--e", "--e", '3'}, {'e', "---", "---", 's'},
+    {'c', "vvv", "evv", 'v'}, {'c', "vve", "evv", '3'}, {'c', "vv-", "ev-", 'v'},
+    {'c', "vev", "eve", 'v'}, {'c', "vee", "eve", '3'}, {'c', "ve-", "ev-", '2'},
+    {'c', "v-v", "e-v", 'v'}, {'c', "v-e", "e-v", '3'}, {'c', "v--", "e--", 'v'},
+    {'c', "evv", "eev", 'v'}, {'c', "eve", "eev", '3'}, {'c', "ev-", "ee-", 'v'},
+    {'c', "eev", "eee", 'v'}, {'c', "eee", "eee", '3'}, {'c', "ee-", "ee-", '2'},
+    {'c', "e-v", "e-e", 'v'}, {'c', "e-e", "e-e", '3'}, {'c', "e--", "e--", '1'},
+    {'c', "-vv", "-ev", 'v'}, {'c', "-ve", "-ev", '3'}, {'c', "-v-", "-e-", 'v'},
+    {'c', "-ev", "-ee", 'v'}, {'c', "-ee", "-ee", '3'}, {'c', "-e-", "-e-", '2'},
+    {'c', "--v", "--e", 'v'}, {'c', "--e", "--e", '3'}, {'c', "---", "---", 's'},
+};
+static const int errors[] = {-ERANGE, -EDOM, -ENOSPC};
+
+static char ran[4];
+
+static int step(shmq_result *result, void *ctx, char kind) {
+  int i = *(const int *)ctx;
+  const struct row *row = &rows[i / 3];
+  CHECK(ran[i % 3] == '-', "step %d ran twice", i % 3);
+  CHECK((result->status == 0) == (kind == 'v'));
+  ran[i % 3] = kind;
+  result->value[0] += 100;
+  return row->does[i % 3] == 'v' ? 0 : errors[i % 3];
+}
+static int on_value(shmq_result *result, void *ctx) { return step(result, ctx, 'v'); }
+static int on_error(shmq_result *result, void *ctx) { return step(result, ctx, 'e'); }
+
+/* Both handlers of each step, or where it has none for what comes only the one for the opposite. */
+static void add_steps(shmq_future *f, int number, int ids[3]) {
+  const struct row *row = &rows[number];
+  char comes = row->start == 'v' ? 'v' : 'e';
+  for (int i = 0; i < 3; i++) {
+    bool absent = row->does[i] == '-';
+    ids[i] = 3 * number + i;
+    EXPECT(shmq_then(f, absent && comes == 'v' ? NULL : on_value,
+                     absent && comes == 'e' ? NULL : on_error, &ids[i]),
+           0);
+    if (!absent) comes = row->does[i];
+  }
 }
 
-Test(rpc_deferred, a_chain_behaves_as_the_table_says)
-{
-  for (unsigned early = 0; early < 2; early++)
-    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-      int expected = cases[i].chain.ran;
-      chain = cases[i].chain;
-      chain.ran = 0;
-      shmq_future *f = ask_later(client, cases[i].op, 0, 0);
-      if (early) then_all(f);
-      while (!shmq_poll(f)) nap_ms(1);
-      if (!early) then_all(f);
-      cr_assert_eq(shmq_run_pending(client, PATIENCE), 1);
-      cr_assert_eq(chain.ran, expected, "case %u: ran %d", i, chain.ran);
-      cr_assert_eq(shmq_await(f, &r, SHMQ_NOWAIT), cases[i].status, "case %u", i);
-      cr_assert_eq(r.value[0], cases[i].value, "case %u", i);
-      shmq_future_free(f);
-    }
+static shmq_future *begin_row(const struct row *row) {
+  if (row->start == 'v') return ask_later(client, OP_ECHO, 0, 0);
+  if (row->start == 'e') return ask_later(client, OP_FAIL, 0, 0);
+  shmq_future *f = ask_later(client, OP_SLEEP, 1000000, 0);
+  EXPECT(shmq_cancel(f), 0);
+  return f;
 }
 
-Test(rpc_deferred, a_cancelled_one_runs_the_error_handlers)
-{
-  stop_server(server);
-  chain = (struct chain){PASS, VALUE, PASS, PASS, 0};
-  shmq_future *f = ask_later(client, OP_ECHO, 0, 0);
-  then_all(f);
-  shmq_cancel(f);
-  server = start_server(fd);
-  cr_assert_eq(shmq_run_pending(client, PATIENCE), 1);
-  cr_assert_eq(chain.ran, 2 | 4);
+static int expected_end(const struct row *row) {
+  if (row->ends == 'v') return 0;
+  return row->ends != 's' ? errors[row->ends - '1'] : row->start == 'e' ? -ENOENT : -ECANCELED;
+}
+
+/* late: the steps are added when the answer is there already. */
+static void run_row(int number, bool late) {
+  const struct row *row = &rows[number];
+  int ids[3];
+  memcpy(ran, "---", sizeof ran);
+  shmq_future *f = begin_row(row);
+  if (late)
+    while (!shmq_poll(f)) nap_ms(1);
+  add_steps(f, number, ids);
+  EXPECT(shmq_run_pending(client, PATIENCE), 1);
+  CHECK(strcmp(ran, row->ran) == 0, "row %d ran %s", number, ran);
+  CHECK(shmq_await(f, &r, SHMQ_NOWAIT) == expected_end(row), "row %d", number);
+  if (row->ends != 's') EXPECT(r.error_class, shmq_class_of(r.status));
+  uint64_t steps = 0;
+  for (int i = 0; i < 3; i++) steps += row->ran[i] != '-';
+  CHECK(r.value[0] == 100 * steps + (row->start == 'v'), "row %d", number);
   shmq_future_free(f);
+}
+
+static void a_chain_behaves_as_the_table_says(void) {
+  for (unsigned late = 0; late < 2; late++)
+    for (int i = 0; i < (int)(sizeof rows / sizeof *rows); i++) run_row(i, late);
+}
+
+/* ---- errors that nobody collects ---- */
+
+static int pass(shmq_result *result, void *ctx) {
+  (void)ctx;
+  return result->status;
+}
+static int handle(shmq_result *result, void *ctx) {
+  (void)result;
+  (void)ctx;
+  return 0;
 }
 
 static int reported;
@@ -120,33 +143,30 @@ static void report(const shmq_result *error, void *ctx) {
   reported = error->status;
 }
 
-Test(rpc_deferred, an_error_that_nobody_collected_is_reported_once)
-{
+static void an_error_that_nobody_collected_is_reported_once(void) {
   shmq_client_on_uncollected(client, report, NULL);
   shmq_future *f = ask_later(client, OP_FAIL, 0, 0);
   while (!shmq_poll(f)) nap_ms(1);
   shmq_future_free(f);
-  cr_assert_eq(reported, -ENOENT);
+  EXPECT(reported, -ENOENT);
 
   reported = 0;
   f = ask_later(client, OP_FAIL, 0, 0);
-  cr_assert_eq(shmq_await(f, &r, PATIENCE), -ENOENT);
+  EXPECT(shmq_await(f, &r, PATIENCE), -ENOENT);
   shmq_future_free(f);
-  cr_assert_eq(reported, 0, "awaited");
+  CHECK(reported == 0, "awaited");
 
-  chain = (struct chain){PASS, VALUE, PASS, PASS, 0};
   f = ask_later(client, OP_FAIL, 0, 0);
-  then_all(f);
-  cr_assert_eq(shmq_run_pending(client, PATIENCE), 1);
+  shmq_then(f, pass, handle, NULL);
+  EXPECT(shmq_run_pending(client, PATIENCE), 1);
   shmq_future_free(f);
-  cr_assert_eq(reported, 0, "handled");
+  CHECK(reported == 0, "handled");
 
-  chain = (struct chain){PASS, PASS, PASS, PASS, 0};
   f = ask_later(client, OP_FAIL, 0, 0);
-  then_all(f);
-  cr_assert_eq(shmq_run_pending(client, PATIENCE), 1);
+  shmq_then(f, pass, pass, NULL);
+  EXPECT(shmq_run_pending(client, PATIENCE), 1);
   shmq_future_free(f);
-  cr_assert_eq(reported, -ENOENT, "passed on by every handler");
+  CHECK(reported == -ENOENT, "passed on by every handler");
 }
 
 static int free_it(shmq_result *result, void *ctx) {
@@ -154,22 +174,29 @@ static int free_it(shmq_result *result, void *ctx) {
   return result->status;
 }
 
-Test(rpc_deferred, a_step_may_free_its_own_future)
-{
+static void a_step_may_free_its_own_future(void) {
   for (int i = 0; i < 100; i++) {
     shmq_future *f = ask_later(client, OP_ECHO, 0, 0);
     shmq_then(f, free_it, free_it, f);
-    cr_assert_eq(shmq_run_pending(client, PATIENCE), 1);
+    EXPECT(shmq_run_pending(client, PATIENCE), 1);
   }
-  cr_assert_eq(ask_value(client, OP_ECHO, 1, &r), 0);
+  EXPECT(ask_value(client, OP_ECHO, 1, &r), 0);
 }
 
-Test(rpc_deferred, run_pending_waits_no_longer_than_told)
-{
+static void run_pending_waits_no_longer_than_told(void) {
   shmq_future *f = ask_later(client, OP_SLEEP, 50, 0);
-  shmq_then(f, value3, error3, NULL);
-  cr_assert_eq(shmq_run_pending(client, SHMQ_NOWAIT), 0);
-  cr_assert_eq(shmq_run_pending(client, shmq_after_ns(5 * MILLISECOND)), 0);
-  cr_assert_eq(shmq_run_pending(client, PATIENCE), 1);
+  shmq_then(f, pass, pass, NULL);
+  EXPECT(shmq_run_pending(client, SHMQ_NOWAIT), 0);
+  EXPECT(shmq_run_pending(client, shmq_after_ns(5 * MILLISECOND)), 0);
+  EXPECT(shmq_run_pending(client, PATIENCE), 1);
   shmq_future_free(f);
 }
+
+static const struct test_case cases[] = {
+    CASE(a_chain_behaves_as_the_table_says),
+    CASE(an_error_that_nobody_collected_is_reported_once),
+    CASE(a_step_may_free_its_own_future),
+    CASE(run_pending_waits_no_longer_than_told),
+};
+
+int main(int argc, char **argv) { return RUN_CASES(cases, begin, end, argc, argv); }

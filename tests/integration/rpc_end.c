@@ -2,8 +2,9 @@
  *
  * How a request ends otherwise: deadline, cancellation, the death of its server or of its asker.
  */
-#include <criterion/criterion.h>
+#include <sys/time.h>
 
+#include "support/cases.h"
 #include "support/service.h"
 
 static shmq_result r;
@@ -26,86 +27,124 @@ static void end(struct world *w) {
   close(w->fd);
 }
 
-Test(rpc_end, a_deadline_ends_the_call_and_the_request)
-{
+static void a_deadline_ends_the_call_and_the_request(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
   shmq_ask a = {.op = OP_ECHO};
   int64_t begun = shmq_now_ns();
-  cr_assert_eq(shmq_call(w.client, &a, &r, shmq_after_ns(30 * MILLISECOND)), -ETIMEDOUT);
-  cr_assert_geq(shmq_now_ns() - begun, 30 * MILLISECOND);
-  cr_assert_eq(r.error_class, SHMQ_CLASS_TIMEOUT);
+  EXPECT(shmq_call(w.client, &a, &r, shmq_after_ns(30 * MILLISECOND)), -ETIMEDOUT);
+  CHECK(shmq_now_ns() - begun >= 30 * MILLISECOND);
+  EXPECT(r.error_class, SHMQ_CLASS_TIMEOUT);
   w.server = start_server(w.fd);
-  cr_assert_eq(ask_value(w.client, OP_COUNT, 0, &r), 0);
-  cr_assert_eq(r.value[0], 0, "the expired request was not executed");
+  EXPECT(ask_value(w.client, OP_COUNT, 0, &r), 0);
+  CHECK(r.value[0] == 0, "the expired request was not executed");
   end(&w);
 }
 
-Test(rpc_end, awaiting_may_end_before_the_request_does)
-{
+static void awaiting_may_end_before_the_request_does(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   shmq_future *f = ask_later(w.client, OP_SLEEP, 100, 0);
-  cr_assert_eq(shmq_await(f, &r, shmq_after_ns(5 * MILLISECOND)), -EAGAIN);
-  cr_assert(r.more);
-  cr_assert_eq(shmq_await(f, &r, PATIENCE), 0);
+  EXPECT(shmq_await(f, &r, shmq_after_ns(5 * MILLISECOND)), -EAGAIN);
+  CHECK(r.more);
+  EXPECT(shmq_await(f, &r, PATIENCE), 0);
   shmq_future_free(f);
   end(&w);
 }
 
-Test(rpc_end, a_cancelled_request_that_nobody_took_is_not_executed)
-{
+/* ---- signals ---- */
+
+static void tick(int number) { (void)number; }
+
+/* A signal every 5 ms: one of them comes while somebody sleeps. */
+static void ticking(long microseconds) {
+  struct sigaction action = {.sa_handler = tick};
+  struct itimerval every = {.it_interval = {.tv_usec = microseconds},
+                            .it_value = {.tv_usec = microseconds}};
+  EXPECT(sigaction(SIGALRM, &action, NULL), 0);
+  EXPECT(setitimer(ITIMER_REAL, &every, NULL), 0);
+}
+
+static void a_signal_leaves_what_is_awaited_pending(void) {
+  struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
+  shmq_future *f = ask_later(w.client, OP_SLEEP, 1000000, 0);
+  ticking(5000);
+  EXPECT(shmq_await(f, &r, PATIENCE), -EINTR);
+  CHECK(r.more);
+  EXPECT(shmq_await_any(&f, 1, PATIENCE), -EINTR);
+  EXPECT(shmq_await_all(&f, 1, PATIENCE), -EINTR);
+  EXPECT(shmq_run_pending(w.client, PATIENCE), -EINTR);
+  ticking(0);
+  EXPECT(shmq_poll(f), 0);
+  EXPECT(shmq_cancel(f), 0);
+  EXPECT(shmq_await(f, &r, PATIENCE), -ECANCELED);
+  CHECK(!r.more);
+  shmq_future_free(f);
+  end(&w);
+}
+
+static void a_signal_ends_a_call_and_cancels_its_request(void) {
+  struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
+  ticking(5000);
+  EXPECT(ask_value(w.client, OP_SLEEP, 1000000, &r), -EINTR);
+  ticking(0);
+  CHECK(!r.more);
+  EXPECT(r.executed, SHMQ_EXECUTED_UNKNOWN);
+  CHECK(ask_value(w.client, OP_ECHO, 1, &r) == 0, "the server is free again");
+  end(&w);
+}
+
+/* ---- cancellation ---- */
+
+static void a_cancelled_request_that_nobody_took_is_not_executed(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
   shmq_future *gone = ask_later(w.client, OP_ECHO, 0, 0),
               *kept = ask_later(w.client, OP_ECHO, 0, 0);
-  cr_assert_eq(shmq_cancel(gone), 0);
-  cr_assert_eq(shmq_cancel(gone), 0, "twice is once");
+  EXPECT(shmq_cancel(gone), 0);
+  CHECK(shmq_cancel(gone) == 0, "twice is once");
   w.server = start_server(w.fd);
-  cr_assert_eq(shmq_await(gone, &r, PATIENCE), -ECANCELED);
-  cr_assert_eq(r.executed, SHMQ_EXECUTED_NO);
-  cr_assert_eq(shmq_await(kept, &r, PATIENCE), 0);
-  cr_assert_eq(shmq_cancel(kept), -EALREADY);
-  cr_assert_eq(ask_value(w.client, OP_COUNT, 0, &r), 0);
-  cr_assert_eq(r.value[0], 1);
+  EXPECT(shmq_await(gone, &r, PATIENCE), -ECANCELED);
+  EXPECT(r.executed, SHMQ_EXECUTED_NO);
+  EXPECT(shmq_await(kept, &r, PATIENCE), 0);
+  EXPECT(shmq_cancel(kept), -EALREADY);
+  EXPECT(ask_value(w.client, OP_COUNT, 0, &r), 0);
+  EXPECT(r.value[0], 1);
   shmq_future_free(gone);
   shmq_future_free(kept);
   end(&w);
 }
 
-Test(rpc_end, a_running_request_sees_its_cancellation)
-{
+static void a_running_request_sees_its_cancellation(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   shmq_future *f = ask_later(w.client, OP_SLEEP, 1000000, 0);
-  cr_assert_eq(shmq_await(f, &r, shmq_after_ns(20 * MILLISECOND)), -EAGAIN);
-  cr_assert_eq(shmq_cancel(f), 0);
-  cr_assert_eq(shmq_await(f, &r, PATIENCE), -ECANCELED);
+  EXPECT(shmq_await(f, &r, shmq_after_ns(20 * MILLISECOND)), -EAGAIN);
+  EXPECT(shmq_cancel(f), 0);
+  EXPECT(shmq_await(f, &r, PATIENCE), -ECANCELED);
   shmq_future_free(f);
   end(&w);
 }
 
-Test(rpc_end, cancelling_more_than_the_queue_of_cancellations_holds)
-{
+static void cancelling_more_than_the_queue_of_cancellations_holds(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   shmq_future *stays = ask_later(w.client, OP_LATE, 0, 0);
-  cr_assert_eq(shmq_cancel(stays), 0);
+  EXPECT(shmq_cancel(stays), 0);
   for (int i = 0; i < 300; i++) {
     shmq_future *f = ask_later(w.client, OP_SLEEP, 1000000, 0);
-    cr_assert_eq(shmq_cancel(f), 0, "number %d", i);
-    cr_assert_eq(shmq_await(f, &r, PATIENCE), -ECANCELED, "number %d", i);
+    CHECK(shmq_cancel(f) == 0, "number %d", i);
+    CHECK(shmq_await(f, &r, PATIENCE) == -ECANCELED, "number %d", i);
     shmq_future_free(f);
   }
   shmq_future_free(stays);
   end(&w);
 }
 
-Test(rpc_end, the_death_of_the_server_is_told_at_once)
-{
+static void the_death_of_the_server_is_told_at_once(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
-  cr_assert_eq(ask_value(w.client, OP_DIE, 0, &r), -EOWNERDEAD);
-  cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
-  cr_assert_eq(r.error_class, SHMQ_CLASS_PEER_DIED);
+  EXPECT(ask_value(w.client, OP_DIE, 0, &r), -EOWNERDEAD);
+  EXPECT(r.executed, SHMQ_EXECUTED_UNKNOWN);
+  EXPECT(r.error_class, SHMQ_CLASS_PEER_DIED);
   waitpid(w.server, NULL, 0);
   w.server = start_server(w.fd);
-  cr_assert_eq(ask_value(w.client, OP_ECHO, 1, &r), 0);
-  cr_assert_eq(r.value[0], 2);
+  EXPECT(ask_value(w.client, OP_ECHO, 1, &r), 0);
+  EXPECT(r.value[0], 2);
   end(&w);
 }
 
@@ -114,14 +153,13 @@ static void redelivered(enum shmq_redeliver redeliver, uint32_t flags, int expec
   shmq_future *f = ask_later(w.client, OP_DIE, 0, flags);
   waitpid(w.server, NULL, 0);
   w.server = start_server(w.fd);
-  cr_assert_eq(shmq_await(f, &r, PATIENCE), expected, "policy %d flags %u", redeliver, flags);
-  if (!expected) cr_assert_eq(r.value[0], 2, "the second attempt");
+  CHECK(shmq_await(f, &r, PATIENCE) == expected, "policy %d flags %u", redeliver, flags);
+  if (!expected) CHECK(r.value[0] == 2, "the second attempt");
   shmq_future_free(f);
   end(&w);
 }
 
-Test(rpc_end, what_may_be_repeated_is_executed_by_the_next_server)
-{
+static void what_may_be_repeated_is_executed_by_the_next_server(void) {
   redelivered(SHMQ_REDELIVER_IDEMPOTENT, SHMQ_ASK_IDEMPOTENT, 0);
   redelivered(SHMQ_REDELIVER_ALWAYS, 0, 0);
   redelivered(SHMQ_REDELIVER_IDEMPOTENT, 0, -EOWNERDEAD);
@@ -135,15 +173,14 @@ static void die_asking(int fd) {
   raise(SIGKILL);
 }
 
-Test(rpc_end, requests_of_a_dead_asker_are_skipped)
-{
+static void requests_of_a_dead_asker_are_skipped(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
   pid_t pid = fork();
   if (pid == 0) die_asking(w.fd);
   waitpid(pid, NULL, 0);
   w.server = start_server(w.fd);
-  cr_assert_eq(ask_value(w.client, OP_COUNT, 0, &r), 0);
-  cr_assert_eq(r.value[0], 0);
+  EXPECT(ask_value(w.client, OP_COUNT, 0, &r), 0);
+  EXPECT(r.value[0], 0);
   end(&w);
 }
 
@@ -158,8 +195,7 @@ static void die_with_answers(int fd) {
   raise(SIGKILL);
 }
 
-Test(rpc_end, an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted)
-{
+static void an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted(void) {
   struct world w = {.fd = fresh_service(SHMQ_REDELIVER_IDEMPOTENT, 1)};
   shmq_client_stats stats;
   w.server = start_server(w.fd);
@@ -168,10 +204,26 @@ Test(rpc_end, an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted)
   waitpid(pid, NULL, 0);
   w.client = asker(w.fd);
   for (int i = 0; i < 100; i++) {
-    cr_assert_eq(ask_value(w.client, OP_ECHO, 1, &r), 0);
-    cr_assert_eq(r.value[0], 2);
+    EXPECT(ask_value(w.client, OP_ECHO, 1, &r), 0);
+    EXPECT(r.value[0], 2);
   }
   shmq_client_get_stats(w.client, &stats);
-  cr_assert_geq(stats.dropped, 5);
+  CHECK(stats.dropped >= 5);
   end(&w);
 }
+
+static const struct test_case cases[] = {
+    CASE(a_deadline_ends_the_call_and_the_request),
+    CASE(awaiting_may_end_before_the_request_does),
+    CASE(a_signal_leaves_what_is_awaited_pending),
+    CASE(a_signal_ends_a_call_and_cancels_its_request),
+    CASE(a_cancelled_request_that_nobody_took_is_not_executed),
+    CASE(a_running_request_sees_its_cancellation),
+    CASE(cancelling_more_than_the_queue_of_cancellations_holds),
+    CASE(the_death_of_the_server_is_told_at_once),
+    CASE(what_may_be_repeated_is_executed_by_the_next_server),
+    CASE(requests_of_a_dead_asker_are_skipped),
+    CASE(an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted),
+};
+
+int main(int argc, char **argv) { return RUN_CASES(cases, NULL, NULL, argc, argv); }

@@ -5,21 +5,10 @@
 #ifndef TEST_SERVICE_H
 #define TEST_SERVICE_H
 
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "shmq/rpc.h"
-
-#define MILLISECOND INT64_C(1000000)
-/* Long enough for a loaded machine; only a call that hangs ever waits as long. */
-#define PATIENCE shmq_after_ns(30000 * MILLISECOND)
+#include "support/check.h"
 
 #define MUST(call)                                                                                \
   do {                                                                                            \

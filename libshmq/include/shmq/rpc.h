@@ -87,7 +87,7 @@ typedef struct shmq_reply_header {
   uint8_t executed;  /* enum shmq_executed */
   uint16_t reserved;
   int32_t code;      /* the domain's own error code */
-  uint32_t reserved2;
+  uint32_t slot;     /* the asker's, as in its request */
   uint32_t data_offset;
   uint32_t data_bytes;
   uint64_t value[2];
@@ -177,15 +177,19 @@ SHMQ_API int shmq_request(shmq_client *client, const shmq_ask *ask, int64_t dead
 /* Ask and forget: no answer will come. Errors: as shmq_request. */
 SHMQ_API int shmq_cast(shmq_client *client, const shmq_ask *ask, int64_t deadline_ns);
 
-/* Ask and wait. Returns the result's status, or shmq_request's error with *result filled alike.
+/* Ask and wait. Returns the result's status, or shmq_request's error with *result filled alike. A signal that is
+ * handled meanwhile cancels the request and ends the call with -EINTR, executed = UNKNOWN once it was sent.
  * Shape: *result's data is valid until the next shmq_call of this client or shmq_call_done. */
 SHMQ_API int shmq_call(shmq_client *client, const shmq_ask *ask, shmq_result *result,
                        int64_t deadline_ns);
 SHMQ_API void shmq_call_done(shmq_client *client);
 
 /* Wait for the answer, or the next part of it.
- * Returns: the result's status; -EAGAIN with result->more set: still pending at deadline_ns. An answer that has
- *   come can be awaited again; the parts of a stream come one by one, the last with more = 0.
+ * Returns: the result's status; with result->more set, -EAGAIN: still pending at deadline_ns, or -EINTR: still
+ *   pending when a signal was handled. An answer that has come can be awaited again; the parts of a stream come one
+ *   by one, the last with more = 0.
+ * Errors: -EBUSY, with result->more set: an answer that was awaited long ago is still read in place and stops the
+ *   reply queue: free it.
  * Errors in the result: -ETIMEDOUT the request's deadline passed, -EOWNERDEAD its server died,
  *   -ECANCELED, or whatever the server answered. */
 SHMQ_API int shmq_await(shmq_future *future, shmq_result *result, int64_t deadline_ns);
@@ -194,7 +198,7 @@ SHMQ_API int shmq_await(shmq_future *future, shmq_result *result, int64_t deadli
 SHMQ_API int shmq_poll(shmq_future *future);
 
 /* Wait until any, or all, of n futures (of any clients of this thread) have settled.
- * Returns: any: the index of a settled one; all: 0. Errors: -EAGAIN still pending at deadline_ns. */
+ * Returns: any: the index of a settled one; all: 0. Errors: -EAGAIN still pending at deadline_ns, -EINTR. */
 SHMQ_API int shmq_await_any(shmq_future **futures, int n, int64_t deadline_ns);
 SHMQ_API int shmq_await_all(shmq_future **futures, int n, int64_t deadline_ns);
 
@@ -223,7 +227,8 @@ SHMQ_API int shmq_then(shmq_future *future, shmq_step_fn *on_value, shmq_step_fn
  * Returns how many chains ran, 0 when none was ready in time. */
 SHMQ_API int shmq_run_pending(shmq_client *client, int64_t deadline_ns);
 
-/* For event loops, as shmq_event_fd and shmq_event_arm: readable when an answer has come. */
+/* For event loops, as shmq_event_fd and shmq_event_arm: readable when an answer has come. Deadlines and the deaths of
+ * servers are noticed by shmq_poll, shmq_run_pending and whatever waits: have a timer call one. */
 SHMQ_API int shmq_client_event_fd(shmq_client *client);
 SHMQ_API int shmq_client_event_arm(shmq_client *client);
 
@@ -263,7 +268,9 @@ typedef struct shmq_service_options {
 SHMQ_API int shmq_service_create(const char *name, const shmq_service_options *options);
 SHMQ_API int shmq_service_create_memfd(const shmq_service_options *options, int *fd);
 
-#define SHMQ_NEVER_WAIT 0x100u /* answers do not wait for room: -EAGAIN, still to be answered */
+/* For those who serve many services: answers do not wait for room (-EAGAIN, still to be answered); shmq_serve
+ * says -EBADMSG once for each request that makes no sense, and -EAGAIN after it has skipped many. */
+#define SHMQ_NEVER_WAIT 0x100u
 
 /* Become a server of it. flags: SHMQ_SPIN, SHMQ_NOSPIN, SHMQ_NEVER_WAIT. Errors: as shmq_attach; -ENOTTY not a
  * service. */
@@ -278,7 +285,8 @@ SHMQ_API int shmq_service_shutdown(shmq_service *service);
 /* A request taken by a server and not answered yet.
  * Shape: header is the server's own copy, checked; data points into the segment, where a hostile asker may
  *   still change it: copy what you parse. room >= size: bytes from data on that may be overwritten
- *   to answer in place. The struct may be copied and kept: an answer may come in any order. */
+ *   to answer in place; if the server dies then, the next one finds what was written instead of the
+ *   payload. The struct may be copied and kept: an answer may come in any order. */
 typedef struct shmq_incoming {
   shmq_request_header header;
   void *data;
