@@ -320,7 +320,11 @@ static int log_records(struct asking *a, const char *from, uint16_t op) {
   uint64_t next;
   int status = begin_at(a, from, &next);
   while (status == STATUS_OK && !stop_requested()) {
-    shmq_ask what = {.op = op, .value = {next, 0}, .room = a->room, .resource = a->resource};
+    shmq_ask what = {.op = op,
+                     .flags = SHMQ_ASK_IDEMPOTENT,
+                     .value = {next, 0},
+                     .room = a->room,
+                     .resource = a->resource};
     shmq_future_free(a->future);
     a->future = NULL;
     int rc = rpc_ask(a->client, &what, stop_deadline(options.timeout_ns), &a->future, &a->result);

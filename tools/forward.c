@@ -54,8 +54,8 @@ static int take(const struct move *m, shmq_message *message) {
     return shmq_lease(m->from, message, SHMQ_NOWAIT);
   }
   do {
-    rc = shmq_lease(m->from, message, stop_slice(m->deadline));
-  } while (stop_try_again(rc, m->deadline));
+    rc = shmq_lease(m->from, message, m->deadline);
+  } while (stop_try_again(rc));
   return rc;
 }
 
@@ -63,8 +63,8 @@ static int take(const struct move *m, shmq_message *message) {
 static int pass_on(const struct move *m, shmq_message *message) {
   int rc;
   do {
-    rc = shmq_forward(m->from, message, m->to, stop_slice(m->deadline));
-  } while (stop_try_again(rc, m->deadline));
+    rc = shmq_forward(m->from, message, m->to, m->deadline);
+  } while (stop_try_again(rc));
   if (rc < 0) {
     shmq_nack(m->from, message);
   }

@@ -134,8 +134,8 @@ static int take(const struct getting *g, shmq_message *messages, int64_t deadlin
     return rc;
   }
   do {
-    rc = shmq_lease_batch(g->queue, messages, most, stop_slice(deadline));
-  } while (stop_try_again(rc, deadline));
+    rc = shmq_lease_batch(g->queue, messages, most, deadline);
+  } while (stop_try_again(rc));
   return rc;
 }
 

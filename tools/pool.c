@@ -79,8 +79,8 @@ static int take_token(const char *name, shmq *queue, shmq_message *token) {
   int64_t deadline = stop_deadline(options.timeout_ns);
   int rc;
   do {
-    rc = shmq_lease(queue, token, stop_slice(deadline));
-  } while (stop_try_again(rc, deadline));
+    rc = shmq_lease(queue, token, deadline);
+  } while (stop_try_again(rc));
   if (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR) {
     complain("%s: %s", name, stop_requested() ? "interrupted" : "no token is free");
     return stop_requested() ? STATUS_FAILED : STATUS_WOULD_BLOCK;

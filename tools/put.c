@@ -60,9 +60,9 @@ static int put_some(const struct putting *p, const struct iovec *iov, int count)
     return rc;
   }
   do {
-    rc = put_step(p, iov, count, stop_slice(p->deadline));
-  } while (stop_try_again(rc, p->deadline));
-  return stop_requested() && rc == -ETIMEDOUT ? -EINTR : rc;
+    rc = put_step(p, iov, count, p->deadline);
+  } while (stop_try_again(rc));
+  return rc;
 }
 
 static int put_all(struct putting *p, const struct iovec *iov, int count) {

@@ -171,8 +171,8 @@ static int serve_all(const struct serving *serving, shmq_service *service,
     shmq_incoming incoming;
     int rc;
     do {
-      rc = shmq_serve(service, &incoming, stop_slice(SHMQ_FOREVER));
-    } while (stop_try_again(rc, SHMQ_FOREVER));
+      rc = shmq_serve(service, &incoming, SHMQ_FOREVER);
+    } while (stop_try_again(rc));
     if (rc < 0) {
       bool ended = rc == -EPIPE || rc == -ETIMEDOUT || rc == -EINTR;
       return ended ? STATUS_OK : fail(serving->name, rc);

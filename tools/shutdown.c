@@ -26,8 +26,8 @@ static int wait_until_done(const char *name, shmq *queue) {
   int rc;
   stop_catch();
   do {
-    rc = shmq_join(queue, stop_slice(deadline));
-  } while (stop_try_again(rc, deadline));
+    rc = shmq_join(queue, deadline);
+  } while (stop_try_again(rc));
   if (rc == -ETIMEDOUT || rc == -EAGAIN || rc == -EINTR) {
     complain("%s: shut down, and messages are left", name);
     return stop_requested() ? STATUS_FAILED : STATUS_WOULD_BLOCK;

@@ -79,8 +79,8 @@ static int wait_for_any(shmq **queues, char **names, int count, int64_t deadline
   for (;;) {
     int rc;
     do {
-      rc = shmq_wait(items, count, stop_slice(deadline));
-    } while (stop_try_again(rc, deadline));
+      rc = shmq_wait(items, count, deadline);
+    } while (stop_try_again(rc));
     if (rc < 0 || print_ready(items, names, count) > 0) {
       return finish(names[0], rc);
     }
@@ -97,9 +97,9 @@ static int wait_for_all(shmq **queues, char **names, int count, int64_t deadline
   for (int i = 0; i < count && status == STATUS_OK; i++) {
     int rc;
     do {
-      rc = options.state == DRAINED ? shmq_drain(queues[i], stop_slice(deadline))
-                                    : shmq_join(queues[i], stop_slice(deadline));
-    } while (stop_try_again(rc, deadline));
+      rc = options.state == DRAINED ? shmq_drain(queues[i], deadline)
+                                    : shmq_join(queues[i], deadline);
+    } while (stop_try_again(rc));
     status = finish(names[i], rc);
   }
   return status;

@@ -108,7 +108,7 @@ static bool all_done(struct work *w) {
 static int take(struct work *w, shmq_message *message) {
   int rc = shmq_lease(w->queue, message, SHMQ_NOWAIT);
   while ((rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR) && !stop_requested() && !all_done(w)) {
-    int64_t deadline = w->worker->until_empty ? shmq_after_ns(look_ns) : stop_slice(SHMQ_FOREVER);
+    int64_t deadline = w->worker->until_empty ? shmq_after_ns(look_ns) : SHMQ_FOREVER;
     rc = shmq_lease(w->queue, message, deadline);
   }
   return rc;

@@ -9,6 +9,8 @@
 #include "base/stop.h"
 #include "base/view.h"
 
+static const int64_t grace_ns = 1000000000;
+
 int rpc_open(const char *name, shmq_client **client) {
   struct address address;
   int status = check_name(name, false, &address);
@@ -35,33 +37,52 @@ static int send(shmq_client *client, const shmq_ask *ask, int64_t deadline_ns,
                 shmq_future **future) {
   int rc;
   do {
-    /* The deadline is the request's whole life: this wait must not be cut into slices. */
     rc = shmq_request(client, ask, deadline_ns, future);
   } while (rc == -EINTR && !stop_requested());
   return rc;
 }
 
+static shmq_result error_result(int status, enum shmq_executed executed) {
+  enum shmq_class error_class = shmq_class_of(status);
+  return (shmq_result){.status = status,
+                       .error_class = (uint8_t)error_class,
+                       .executed = (uint8_t)executed,
+                       .domain = "",
+                       .text = ""};
+}
+
+/* Told to stop: take the request back, and give the server a moment to say whether it was in time.
+ * What does no harm twice is not worth that. */
+static int give_up(shmq_future *future, bool harmless, shmq_result *result) {
+  int64_t until = harmless ? SHMQ_NOWAIT : shmq_after_ns(grace_ns);
+  int rc;
+  shmq_cancel(future);
+  do {
+    rc = shmq_await(future, result, until);
+  } while (rc == -EINTR && result->more);
+  if (rc == -EAGAIN && result->more) {
+    *result = error_result(-EINTR, SHMQ_EXECUTED_UNKNOWN);
+  }
+  return result->status;
+}
+
 int rpc_ask(shmq_client *client, const shmq_ask *ask, int64_t deadline_ns, shmq_future **future,
             shmq_result *result) {
-  *result = (shmq_result){.executed = SHMQ_EXECUTED_NO, .domain = "", .text = ""};
   if (*future == NULL) {
-    result->status = send(client, ask, deadline_ns, future);
-    if (result->status < 0) { /* it was not sent */
-      enum shmq_class error_class = shmq_class_of(result->status);
-      result->error_class = (uint8_t)error_class;
-      return result->status;
+    int rc = send(client, ask, deadline_ns, future);
+    if (rc < 0) {
+      *result = error_result(rc, SHMQ_EXECUTED_NO); /* it was not sent */
+      return rc;
     }
   }
-  int rc;
-  bool cancelled = false;
-  do {
-    rc = shmq_await(*future, result, stop_slice(SHMQ_FOREVER));
-    if (stop_requested() && !cancelled) {
-      shmq_cancel(*future);
-      cancelled = true;
+  int rc = -EINTR;
+  while (rc == -EINTR && !stop_requested()) {
+    rc = shmq_await(*future, result, SHMQ_FOREVER);
+    if (!result->more) {
+      return rc;
     }
-  } while ((rc == -EAGAIN || rc == -EINTR) && result->more);
-  return rc;
+  }
+  return rc == -EINTR ? give_up(*future, ask->flags & SHMQ_ASK_IDEMPOTENT, result) : rc;
 }
 
 const char *rpc_executed(unsigned executed) {
