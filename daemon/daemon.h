@@ -74,9 +74,11 @@ struct request {
   struct io_op op;      /* the resource's */
   uint64_t scratch[6];  /* the resource's */
   void *memory;         /* the resource's; freed with the request */
+  bool parked;
 };
 
-/* It waits, or waits no more, for what may never come: a worker that ends leaves it to the next. */
+/* It waits for what may never come: a worker that ends may leave it to the next. It does so no more when it is
+ * answered, or when this says so. */
 void request_park(struct request *r, bool parked);
 
 void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data,
@@ -84,6 +86,14 @@ void request_value(struct request *r, uint64_t value0, uint64_t value1, const vo
 void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size);
 void request_error(struct request *r, int status, const char *text);
 void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text);
+
+/* What a worker has died of is delivered again. Say that executing it begins, where a second execution would not be the
+ * same, or would not find its payload as it was; may be called on a helper thread. */
+void request_begin(struct request *r);
+/* Has a worker that died begun it? */
+bool request_begun(const struct request *r);
+/* The answer if that matters: -ERESTART, or -ESTALE for what died with that worker; class RESTARTED. */
+void request_restarted(struct request *r, int status, enum shmq_executed executed, const char *text);
 
 /* Copy the payload as a C string without NULs inside: -EINVAL, -ENAMETOOLONG. */
 int request_text(const struct request *r, char *to, size_t room);
@@ -94,7 +104,7 @@ static inline uint64_t request_arg(const struct request *r, int i) { return r->i
 
 /* Returns a handle (> 0) or -EMFILE. The descriptor is the session's from then on. */
 int64_t handle_add(struct session *session, const struct resource *resource, int fd);
-/* The descriptor of a handle of that resource, or -EBADF. */
+/* The descriptor of a handle of that resource, or -EBADF, or -ESTALE: an earlier worker's. */
 int handle_fd(const struct session *session, const struct resource *resource, uint64_t handle);
 /* An operation on it begins, ends: the descriptor is closed after the last. */
 void handle_hold(struct session *session, uint64_t handle);

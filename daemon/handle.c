@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Handles: descriptors that a client names by number. A number says which slot of the session's table, and which
- * descriptor in its row it was: a closed handle's number does not come again soon.
+ * Handles: descriptors that a client names by number. A number says which slot of the session's table, which
+ * descriptor in its row it was (a closed handle's number does not come again soon), and which worker opened it:
+ *
+ *   index + 1: 16 bits, serial: 24, epoch: 22
+ *
+ * Descriptors die with their worker. To open a path again could be to open another file, so who comes with a
+ * number of an earlier epoch is told -ESTALE.
  */
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "session.h"
 
-enum { HANDLE_INDEX_BITS = 16 };
+enum { INDEX_BITS = 16, SERIAL_BITS = 24, EPOCH_BITS = 22, GENERATION_BITS = 16 };
 
 struct handle {
   int fd; /* -1: free */
@@ -18,7 +23,20 @@ struct handle {
   uint32_t holds;
 };
 
+static uint32_t low_bits(uint64_t value, int bits) {
+  return (uint32_t)(value & ((UINT64_C(1) << bits) - 1));
+}
+
+/* This worker's participant and generation: another's are others. */
+static uint32_t epoch_of(const struct session *s) {
+  uint32_t generation = 0;
+  int index = shmq_participant(shmq_service_segment(s->service), &generation);
+  return low_bits((uint64_t)index << GENERATION_BITS | low_bits(generation, GENERATION_BITS),
+                  EPOCH_BITS);
+}
+
 int handles_open(struct session *s) {
+  s->epoch = epoch_of(s);
   uint32_t count = (uint32_t)section_number(s->daemon->settings, "handles");
   s->handles = calloc(count, sizeof *s->handles);
   if (!s->handles) return -ENOMEM;
@@ -34,26 +52,30 @@ void handles_close(struct session *s) {
 }
 
 static struct handle *find_handle(const struct session *s, uint64_t number) {
-  uint64_t i = (number & ((1u << HANDLE_INDEX_BITS) - 1)) - 1;
-  if (i >= s->handle_count) return NULL;
+  uint32_t i = low_bits(number, INDEX_BITS) - 1;
+  if (i >= s->handle_count || number >> (INDEX_BITS + SERIAL_BITS) != s->epoch) return NULL;
   struct handle *h = &s->handles[i];
-  return h->fd >= 0 && h->serial == number >> HANDLE_INDEX_BITS ? h : NULL;
+  return h->fd >= 0 && h->serial == low_bits(number >> INDEX_BITS, SERIAL_BITS) ? h : NULL;
 }
 
 int64_t handle_add(struct session *s, const struct resource *resource, int fd) {
   for (uint32_t i = 0; i < s->handle_count; i++) {
     struct handle *h = &s->handles[i];
     if (h->fd >= 0) continue;
-    *h = (struct handle){
-        .fd = fd, .resource = resource->number, .serial = (h->serial + 1) & 0x7fffffff};
-    return (int64_t)((uint64_t)h->serial << HANDLE_INDEX_BITS | (i + 1));
+    *h = (struct handle){.fd = fd,
+                         .resource = resource->number,
+                         .serial = low_bits(h->serial + UINT64_C(1), SERIAL_BITS)};
+    return (int64_t)((uint64_t)s->epoch << (INDEX_BITS + SERIAL_BITS) |
+                     (uint64_t)h->serial << INDEX_BITS | (i + 1));
   }
   return -EMFILE;
 }
 
 int handle_fd(const struct session *s, const struct resource *resource, uint64_t number) {
   const struct handle *h = find_handle(s, number);
-  return h && !h->closing && h->resource == resource->number ? h->fd : -EBADF;
+  if (h) return !h->closing && h->resource == resource->number ? h->fd : -EBADF;
+  uint64_t epoch = number >> (INDEX_BITS + SERIAL_BITS);
+  return epoch && epoch != s->epoch ? -ESTALE : -EBADF;
 }
 
 static void close_if_unused(struct handle *h) {
@@ -75,7 +97,8 @@ void handle_release(struct session *s, uint64_t number) {
 }
 
 int handle_close(struct session *s, const struct resource *resource, uint64_t number) {
-  if (handle_fd(s, resource, number) < 0) return -EBADF;
+  int fd = handle_fd(s, resource, number);
+  if (fd < 0) return fd;
   struct handle *h = find_handle(s, number);
   h->closing = true;
   close_if_unused(h);

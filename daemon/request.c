@@ -41,6 +41,8 @@ void request_free(struct request *r) {
 }
 
 void request_park(struct request *r, bool parked) {
+  if (parked == r->parked) return;
+  r->parked = parked;
   if (parked)
     r->session->parked++;
   else
@@ -51,6 +53,7 @@ void request_park(struct request *r, bool parked) {
  * its memory: there is nobody to tell. */
 static void answered(struct request *r, int rc) {
   struct session *s = r->session;
+  request_park(r, false);
   request_free(r);
   s->in_flight--;
   if (rc == -EAGAIN || rc == -EBADMSG) {
@@ -85,6 +88,21 @@ void request_error(struct request *r, int status, const char *text) {
 void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text) {
   shmq_answer a = {.status = status,
                    .error_class = (uint8_t)shmq_class_of(status),
+                   .executed = (uint8_t)executed,
+                   .text = text};
+  answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));
+}
+
+void request_begin(struct request *r) { shmq_begin(&r->in); }
+
+bool request_begun(const struct request *r) {
+  return r->in.attempts > 1 && r->in.header.flags & SHMQ_ASK_BEGUN;
+}
+
+void request_restarted(struct request *r, int status, enum shmq_executed executed,
+                       const char *text) {
+  shmq_answer a = {.status = status,
+                   .error_class = SHMQ_CLASS_RESTARTED,
                    .executed = (uint8_t)executed,
                    .text = text};
   answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));

@@ -38,6 +38,7 @@ struct session {
   uint32_t parked; /* of in_flight */
   struct handle *handles;
   uint32_t handle_count;
+  uint32_t epoch; /* whose handles these are, see handle.c */
 
   struct io_op socket_op, bell_op, cancel_op[2];
   unsigned polls; /* of the four above, under way */

@@ -12,6 +12,7 @@ static struct request *detach(struct wait_list *l) {
 }
 
 static void append(struct wait_list *l, struct request *r) {
+  request_park(r, true);
   r->next = NULL;
   *l->end = r;
   l->end = &r->next;
@@ -63,6 +64,7 @@ struct request *wait_list_take(struct wait_list *l) {
     l->first = r->next;
     if (!l->first) l->end = &l->first;
     l->count--;
+    request_park(r, false);
     if (!shmq_cancelled(&r->in)) return r;
     refuse(l, r);
   }
@@ -75,6 +77,7 @@ void wait_list_remove(struct wait_list *l, struct request *r) {
   if (!*at) return;
   *at = r->next;
   if (!*at) l->end = at;
+  request_park(r, false);
   l->count--;
 }
 

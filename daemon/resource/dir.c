@@ -21,6 +21,21 @@ static const struct param params[] = {
     {0},
 };
 
+/* What was under way when a worker died, and cannot be done again as if nothing had happened. What only looks has done
+ * nothing, but its payload may have been overwritten by a part of the answer. */
+static void answer_begun(struct request *r) {
+  bool looks = r->in.header.op == SHMQ_DIR_GET || r->in.header.op == SHMQ_DIR_LIST;
+  request_restarted(r, -ERESTART, looks ? SHMQ_EXECUTED_NO : SHMQ_EXECUTED_UNKNOWN,
+                    "the daemon's worker died while this was under way");
+}
+
+static void handle_error(struct request *r, int rc) {
+  if (rc == -ESTALE)
+    request_restarted(r, rc, SHMQ_EXECUTED_NO, "the handle died with the daemon's last worker");
+  else
+    request_error(r, rc, NULL);
+}
+
 /* ---- reading ---- */
 
 /* scratch of a request that reads */
@@ -96,7 +111,7 @@ static void serve_read(struct request *r) {
   uint64_t handle = request_arg(r, 0), offset = request_arg(r, 1);
   int fd = handle_fd(r->session, r->resource, handle);
   if (fd < 0 || offset > INT64_MAX) {
-    request_error(r, fd < 0 ? fd : -EINVAL, NULL);
+    handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
   handle_hold(r->session, handle);
@@ -108,6 +123,7 @@ static void serve_read(struct request *r) {
 /* ---- opening ---- */
 
 static void start_get(struct request *r, int fd, const struct stat *st) {
+  request_begin(r); /* the path is overwritten by what is read */
   uint64_t size = (uint64_t)st->st_size;
   r->op.fd = fd;
   uint64_t wanted = size < r->in.room ? size : r->in.room;
@@ -170,13 +186,14 @@ static void serve_open(struct request *r) {
   struct job *job = dir_job_new(r, r->in.size, dir_job_open, open_job_done);
   if (!job) return;
   job->flags = flags;
+  job->once = flags & O_EXCL;
   job->mode = (mode_t)request_arg(r, 1) & 0777;
   dir_job_start(r);
 }
 
 static void serve_close(struct request *r) {
   int rc = handle_close(r->session, r->resource, request_arg(r, 0));
-  if (rc)
+  if (rc && rc != -ESTALE) /* that is closed */
     request_error(r, rc, NULL);
   else
     request_value(r, 0, 0, NULL, 0);
@@ -218,6 +235,7 @@ static void list_done(struct request *r, struct job *job, int result) {
 static void serve_list(struct request *r) {
   struct job *job = dir_job_new(r, r->in.size, dir_job_list, list_done);
   if (!job) return;
+  job->once = true; /* the path is overwritten by what is listed */
   job->cursor = request_arg(r, 0);
   job->data = r->in.data;
   job->size = r->in.room;
@@ -239,9 +257,10 @@ static void serve_handle_io(struct request *r, enum io_what what) {
   uint64_t handle = request_arg(r, 0), offset = what == IO_WRITE ? request_arg(r, 1) : 0;
   int fd = handle_fd(r->session, r->resource, handle);
   if (fd < 0 || offset > INT64_MAX) {
-    request_error(r, fd < 0 ? fd : -EINVAL, NULL);
+    handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
+  request_begin(r); /* it cannot be done again: the handle would be gone */
   handle_hold(r->session, handle);
   r->scratch[READ_HANDLE] = handle;
   r->op = (struct io_op){.what = what,
@@ -265,13 +284,14 @@ static void serve_truncate(struct request *r) {
   uint64_t handle = request_arg(r, 0);
   int fd = handle_fd(r->session, r->resource, handle);
   if (fd < 0 || request_arg(r, 1) > INT64_MAX) {
-    request_error(r, fd < 0 ? fd : -EINVAL, NULL);
+    handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
   struct job *job = dir_job_new(r, 0, dir_job_truncate, changed);
   if (!job) return;
   handle_hold(r->session, handle);
   r->scratch[READ_HANDLE] = handle;
+  job->once = true;
   job->flags = fd;
   job->cursor = request_arg(r, 1);
   dir_job_start(r);
@@ -280,6 +300,7 @@ static void serve_truncate(struct request *r) {
 static void serve_name(struct request *r, job_fn *work) {
   struct job *job = dir_job_new(r, r->in.size, work, changed);
   if (!job) return;
+  job->once = true;
   job->mode = (mode_t)request_arg(r, 1);
   job->flags = request_arg(r, 0) != 0;
   dir_job_start(r);
@@ -293,6 +314,7 @@ static void serve_rename(struct request *r) {
     request_error(r, -EINVAL, "a rename needs two paths");
     return;
   }
+  job->once = true;
   job->other = job->text + first;
   dir_job_start(r);
 }
@@ -314,6 +336,10 @@ static void dir_serve(struct request *r) {
   uint16_t op = r->in.header.op;
   if (changes(op) && !((const struct dir *)r->resource)->writable) {
     request_error(r, -EROFS, "this tree is served for reading only");
+    return;
+  }
+  if (request_begun(r)) {
+    answer_begun(r);
     return;
   }
   switch (op) {

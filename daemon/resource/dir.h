@@ -42,6 +42,7 @@ struct job {
   const char *other; /* the second path of a rename */
   int flags;
   mode_t mode;
+  bool once; /* not to be done again if a worker dies of it */
   uint64_t cursor;
   char *data; /* the payload or the room: the client's memory */
   size_t size;

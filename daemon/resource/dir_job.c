@@ -17,6 +17,7 @@
 
 static int run(struct io_op *op) {
   struct job *job = op->buffer;
+  if (job->once) request_begin((struct request *)((char *)op - offsetof(struct request, op)));
   return job->work(job);
 }
 

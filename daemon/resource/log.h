@@ -19,6 +19,8 @@ enum {
   LOG_BATCH_MAX = 1 << 20,
 };
 
+#define LOG_REQUEST 2u /* the identity of the request that brought the record */
+
 #define LOG_MAGIC UINT32_C(0x31474c53) /* "SLG1" */
 
 struct log_frame {
@@ -26,7 +28,7 @@ struct log_frame {
   uint32_t bytes; /* of the record */
   uint64_t number;
   shmq_id key;
-  uint32_t flags; /* SHMQ_LOG_KEYED */
+  uint32_t flags; /* SHMQ_LOG_KEYED, or LOG_REQUEST: what the key is */
   uint32_t crc;   /* of the header with crc = 0, and of the record */
   uint64_t reserved;
 };

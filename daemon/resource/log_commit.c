@@ -13,6 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A worker dies with at most two batches of records that are in the files and not acknowledged. */
+enum { REQUESTS_KEPT = 4 * LOG_BATCH_MAX / sizeof(struct log_frame) };
+
 /* ---- lists of requests ---- */
 
 static void put_request(struct request ***end, struct request *r) {
@@ -65,11 +68,13 @@ static int replay(void *ctx, const struct log_frame *frame) {
   struct log_commit *c = ctx;
   int rc = 0;
   if (frame->flags & SHMQ_LOG_KEYED) rc = log_keys_add(&c->keys, &frame->key, frame->number);
+  if (frame->flags & LOG_REQUEST) rc = log_keys_add(&c->requests, &frame->key, frame->number);
   return rc || !c->user->replay ? rc : c->user->replay(c, frame);
 }
 
 static int recover(struct log_commit *c) {
   log_keys_clear(&c->keys);
+  log_keys_clear(&c->requests);
   int rc = c->user->forget ? c->user->forget(c) : 0;
   if (!rc) rc = log_files_recover(&c->files, replay, c, &c->next, &c->offset);
   if (!rc && c->files.count == 0) {
@@ -201,8 +206,8 @@ static void spare_made(struct io_op *op, int result) {
 static void prepare_spare(struct log_commit *c) {
   if (c->making_spare || c->files.spare >= 0 || c->offset < c->files.segment_bytes / 2) return;
   c->making_spare = true;
-  c->spare_op = (struct io_op){
-      .what = IO_CALL, .buffer = &c->files, .call = make_spare, .done = spare_made};
+  c->spare_op =
+      (struct io_op){.what = IO_CALL, .buffer = &c->files, .call = make_spare, .done = spare_made};
   io_submit(c->io, &c->spare_op);
 }
 
@@ -293,19 +298,41 @@ bool log_commit_room(const struct log_commit *c, size_t record_bytes) {
   return c->filling->bytes + log_frame_bytes(record_bytes) <= LOG_BATCH_MAX;
 }
 
-static uint64_t stage(struct log_commit *c, const shmq_id *key, const struct iovec *parts,
-                      int count, size_t bytes) {
+/* What tells a record from all others, if it is asked for again: its key, or the request that brought it. */
+struct record_name {
+  shmq_id id;
+  uint32_t flags; /* the frame's */
+};
+
+static struct record_name name_of(const struct log_commit *c, const struct request *r,
+                                  const shmq_id *key) {
+  struct record_name name = {.flags = key && c->keys.most ? SHMQ_LOG_KEYED : LOG_REQUEST};
+  if (name.flags == SHMQ_LOG_KEYED)
+    name.id = *key;
+  else
+    shmq_incoming_id(&r->in, &name.id);
+  return name;
+}
+
+static bool recorded(const struct log_commit *c, const struct request *r,
+                     const struct record_name *name, uint64_t *number) {
+  if (name->flags == SHMQ_LOG_KEYED) return log_keys_find(&c->keys, &name->id, number);
+  return r->in.attempts > 1 && log_keys_find(&c->requests, &name->id, number);
+}
+
+static uint64_t stage(struct log_commit *c, const struct record_name *name,
+                      const struct iovec *parts, int count, size_t bytes) {
   struct log_batch *b = c->filling;
   if (b->bytes == 0) {
     b->first = c->next;
     b->count = 0;
   }
   struct log_frame *frame = (struct log_frame *)(b->data + b->bytes);
-  *frame = (struct log_frame){.magic = LOG_MAGIC, .bytes = (uint32_t)bytes, .number = c->next};
-  if (key) {
-    frame->key = *key;
-    frame->flags = SHMQ_LOG_KEYED;
-  }
+  *frame = (struct log_frame){.magic = LOG_MAGIC,
+                              .bytes = (uint32_t)bytes,
+                              .number = c->next,
+                              .key = name->id,
+                              .flags = name->flags};
   size_t total = log_frame_bytes(bytes);
   memset((char *)frame + total - 8, 0, 8);
   char *to = (char *)(frame + 1);
@@ -319,11 +346,12 @@ static uint64_t stage(struct log_commit *c, const shmq_id *key, const struct iov
 
 int64_t log_commit_append(struct log_commit *c, struct request *r, enum shmq_log_ack ack,
                           const shmq_id *key, const struct iovec *parts, int count) {
+  struct record_name name = name_of(c, r, key);
   uint64_t number;
   size_t bytes = 0;
   for (int i = 0; i < count; i++) bytes += parts[i].iov_len;
   if (log_frame_bytes(bytes) > LOG_BATCH_MAX) return -EMSGSIZE;
-  if (key && log_keys_find(&c->keys, key, &number)) {
+  if (recorded(c, r, &name, &number)) {
     log_commit_wait(c, r, ack, number, true);
     return (int64_t)number;
   }
@@ -331,9 +359,9 @@ int64_t log_commit_append(struct log_commit *c, struct request *r, enum shmq_log
     log_commit_put_off(c, r);
     return 0;
   }
-  int rc = key ? log_keys_add(&c->keys, key, c->next) : 0;
+  int rc = name.flags == SHMQ_LOG_KEYED ? log_keys_add(&c->keys, &name.id, c->next) : 0;
   if (rc) return rc;
-  number = stage(c, key, parts, count, bytes);
+  number = stage(c, &name, parts, count, bytes);
   log_commit_wait(c, r, ack, number, false);
   return (int64_t)number;
 }
@@ -342,6 +370,7 @@ int64_t log_commit_append(struct log_commit *c, struct request *r, enum shmq_log
 
 void log_commit_close(struct log_commit *c) {
   log_keys_free(&c->keys);
+  log_keys_free(&c->requests);
   log_files_close(&c->files);
   free(c->batches[0].data);
   free(c->batches[1].data);
@@ -355,6 +384,7 @@ int log_commit_open(struct log_commit *c, const struct log_commit_user *user,
   c->backlog_end = &c->backlog;
   c->files.directory = c->files.spare = -1;
   log_keys_init(&c->keys, keys);
+  log_keys_init(&c->requests, REQUESTS_KEPT);
   for (int i = 0; i < 2; i++) c->batches[i].data = aligned_alloc(LOG_BLOCK, LOG_BATCH_MAX);
   int rc = c->batches[0].data && c->batches[1].data ? 0 : -ENOMEM;
   if (!rc)

@@ -40,6 +40,7 @@ struct log_commit {
   struct io *io;
   struct log_files files;
   struct log_keys keys;
+  struct log_keys requests; /* of the last records before this worker: what may be delivered again */
   enum log_state state;
   struct log_batch batches[2];
   struct log_batch *filling, *flying;
@@ -68,7 +69,8 @@ void log_commit_turn(struct log_commit *commit);
 bool log_commit_idle(const struct log_commit *commit);
 
 /* Append a record for the request, which is acknowledged once, now or later; or fails. With a key that
- * was recorded before it waits for that record, with COMMIT_REPEATED set. Returns the record's number; 0: it was put
+ * was recorded before it waits for that record, with COMMIT_REPEATED set; so does, without a key, a request that was
+ * recorded before a worker died of it. Returns the record's number; 0: it was put
  * off and comes again through its resource's `serve`; or a negative errno, and the request is the caller's. */
 int64_t log_commit_append(struct log_commit *commit, struct request *r, enum shmq_log_ack ack,
                           const shmq_id *key, const struct iovec *parts, int count);

@@ -16,6 +16,10 @@
 
 #define SPARE_NAME "spare.tmp"
 
+enum { OWN_TRIES = 2000, OWN_NAP_US = 5000 };
+/* Bytes behind every file's end, one for each of the two ways that one is open. */
+static const off_t LOCK_CACHED = INT64_MAX - 2, LOCK_DIRECT = INT64_MAX - 1;
+
 /* ---- frames ---- */
 
 size_t log_frame_bytes(size_t record_bytes) {
@@ -41,9 +45,28 @@ static void segment_path(char path[32], uint64_t first) {
   snprintf(path, 32, "%020" PRIu64 ".log", first);
 }
 
-static int open_file(const struct log_files *f, const char *name, int flags) {
-  int fd = openat(f->directory, name, flags | O_RDWR | O_CLOEXEC, 0600);
-  return fd < 0 ? -errno : fd;
+/* A lock of an open file goes with the last use of that file, and a write that a killed worker has left in its ring
+ * uses it: who has the lock knows that nothing of another's is on its way. It also keeps a second daemon out. */
+static int own(const struct log_files *f, int fd, off_t byte) {
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+  for (int i = 0; fcntl(fd, F_OFD_SETLK, &lock); i++) {
+    if (errno != EAGAIN && errno != EACCES) return -errno;
+    if (i == OWN_TRIES) {
+      say(SAY_ERROR, "[log:%s] somebody else writes to it", f->name);
+      return -EBUSY;
+    }
+    usleep(OWN_NAP_US);
+  }
+  return 0;
+}
+
+static int open_file(const struct log_files *f, const char *name, int flags, off_t byte) {
+  int fd = openat(f->directory, name, flags | O_CLOEXEC, 0600);
+  if (fd < 0) return -errno;
+  int rc = own(f, fd, byte);
+  if (!rc) return fd;
+  close(fd);
+  return rc;
 }
 
 static void *aligned(size_t bytes) {
@@ -69,9 +92,9 @@ static int write_zeros(int fd, uint64_t from, uint64_t to) {
 
 int log_files_make_spare(struct log_files *f) {
   if (f->spare >= 0) return 0;
-  int fd = open_file(f, SPARE_NAME, O_CREAT | O_TRUNC);
+  int fd = open_file(f, SPARE_NAME, O_RDWR | O_CREAT, LOCK_CACHED);
   if (fd < 0) return fd;
-  int rc = write_zeros(fd, 0, f->segment_bytes);
+  int rc = ftruncate(fd, 0) ? -errno : write_zeros(fd, 0, f->segment_bytes);
   if (rc)
     close(fd);
   else
@@ -79,19 +102,21 @@ int log_files_make_spare(struct log_files *f) {
   return rc;
 }
 
-static struct log_segment *add_segment(struct log_files *f, uint64_t first, int fd) {
+/* Takes fd over if it succeeds. */
+static int add_segment(struct log_files *f, uint64_t first, int fd) {
   if (f->count == f->room) {
     size_t room = f->room ? 2 * f->room : 8;
     struct log_segment *segments = realloc(f->segments, room * sizeof *segments);
-    if (!segments) return NULL;
+    if (!segments) return -ENOMEM;
     f->segments = segments;
     f->room = room;
   }
   char name[32];
   segment_path(name, first);
-  int direct = openat(f->directory, name, O_WRONLY | O_DIRECT | O_CLOEXEC);
-  f->segments[f->count] = (struct log_segment){.first = first, .fd = fd, .direct = direct};
-  return &f->segments[f->count++];
+  int direct = open_file(f, name, O_WRONLY | O_DIRECT, LOCK_DIRECT);
+  if (direct == -EBUSY) return direct;
+  f->segments[f->count++] = (struct log_segment){.first = first, .fd = fd, .direct = direct};
+  return 0;
 }
 
 int log_files_name_spare(struct log_files *f, uint64_t first) {
@@ -104,7 +129,8 @@ int log_files_name_spare(struct log_files *f, uint64_t first) {
 }
 
 int log_files_adopt_spare(struct log_files *f, uint64_t first) {
-  if (!add_segment(f, first, f->spare)) return -ENOMEM;
+  int rc = add_segment(f, first, f->spare);
+  if (rc) return rc;
   f->spare = -1;
   return 0;
 }
@@ -176,8 +202,9 @@ int log_files_open(struct log_files *f, const char *path, uint64_t segment_bytes
   for (size_t i = 0; !rc && i < count; i++) {
     char file[32];
     segment_path(file, numbers[i]);
-    int fd = open_file(f, file, 0);
-    if (fd < 0 || !add_segment(f, numbers[i], fd)) rc = fd < 0 ? fd : -ENOMEM;
+    int fd = open_file(f, file, O_RDWR, LOCK_CACHED);
+    rc = fd < 0 ? fd : add_segment(f, numbers[i], fd);
+    if (rc && fd >= 0) close(fd);
   }
   free(numbers);
   return rc;

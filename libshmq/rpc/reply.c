@@ -97,6 +97,10 @@ void shmq_begin(shmq_incoming *in) {
   if (shared) __atomic_store_n(&shared->flags, in->header.flags, __ATOMIC_RELEASE);
 }
 
+void shmq_incoming_id(const shmq_incoming *in, shmq_id *id) {
+  shmq_message_id(in->service->requests, &in->message, id);
+}
+
 static bool is_cast(const shmq_incoming *in) { return in->header.flags & SHMQ_ASK_CAST; }
 
 /* Publish the last message of an answer, or the error that kept it from being one. */

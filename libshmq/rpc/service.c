@@ -146,11 +146,16 @@ static bool may_repeat(const shmq_service *s, const shmq_incoming *in) {
          (s->redeliver == SHMQ_REDELIVER_IDEMPOTENT && (in->header.flags & SHMQ_ASK_IDEMPOTENT));
 }
 
+/* What we do not execute may have been executed by a server that died. */
+static uint8_t not_by_us(const shmq_incoming *in) {
+  return in->attempts > 1 ? SHMQ_EXECUTED_UNKNOWN : SHMQ_EXECUTED_NO;
+}
+
 /* Is it to be executed? If not, it has been dealt with. `waited`: it had no time to grow old. */
 static bool accept_request(shmq_service *s, shmq_incoming *in, bool waited) {
   const shmq_request_header *h = &in->header;
   if (h->deadline_ns != SHMQ_FOREVER && h->deadline_ns <= shmq_now_ns()) {
-    shmq__refuse(in, -ETIMEDOUT, SHMQ_EXECUTED_NO);
+    shmq__refuse(in, -ETIMEDOUT, not_by_us(in));
     s->stats.skipped_expired++;
     return false;
   }
@@ -161,7 +166,7 @@ static bool accept_request(shmq_service *s, shmq_incoming *in, bool waited) {
     return false;
   }
   if (shmq__is_cancelled(s, h)) {
-    shmq__refuse(in, -ECANCELED, SHMQ_EXECUTED_NO);
+    shmq__refuse(in, -ECANCELED, not_by_us(in));
     s->stats.skipped_cancelled++;
     return false;
   }

@@ -18,6 +18,7 @@
 #include "settings.h"
 #include "supervisor/memory.h"
 #include "guard.h"
+#include "session.h"
 #include "world.h"
 
 enum { STEPS_MAX = 120, RUNS_OF_A_DAEMON = 512, TURNS_TO_END = 10000, REQUEST_MAX = 6000 };
@@ -105,6 +106,7 @@ struct client {
   shmq *requests, *replies, *cancels;
   uint32_t asker, generation;
   uint64_t serial;
+  uint32_t epoch; /* of its handles */
 };
 
 /* What the supervisor makes of a hello. */
@@ -128,6 +130,7 @@ static void client_connect(struct client *c, struct input *in) {
             shmq_open_in(&c->cancels, c->segment, "cancel.0", 0) == 0 &&
             shmq_join_segment(c->segment, "asker", NULL) == 0,
         "the session's memory");
+  c->epoch = d.sessions->epoch;
   c->asker = (uint32_t)shmq_participant(c->segment, &c->generation);
 }
 
@@ -174,7 +177,7 @@ static shmq_request_header any_header(struct client *c, size_t payload, struct i
                            .data_bytes = (uint32_t)payload,
                            .value = {input_u8(in), input_u8(in)}};
   uint8_t handle = input_u8(in); /* the first ones, and their numbers' second use */
-  if (handle & 1) h.value[0] = (handle >> 1 & 1) + UINT64_C(1) + ((handle >> 2 & 1) + UINT64_C(1)) * 65536;
+  if (handle & 1) h.value[0] = ((uint64_t)c->epoch << 40) + (handle >> 1 & 1) + UINT64_C(1) + ((handle >> 2 & 1) + UINT64_C(1)) * 65536;
   if (input_below(in, 6) == 0) h.value[input_u8(in) & 1] = input_u64(in);
   if (input_below(in, 6) == 0) {
     unsigned char *at = (unsigned char *)&h;

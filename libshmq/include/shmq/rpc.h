@@ -334,6 +334,9 @@ SHMQ_API int shmq_reply_answer(shmq_incoming *incoming, const shmq_answer *answe
  * more than the asker, who can write it, too. */
 SHMQ_API void shmq_begin(shmq_incoming *incoming);
 
+/* The identity of its message: the same when it is delivered again, and nobody else's. */
+SHMQ_API void shmq_incoming_id(const shmq_incoming *incoming, shmq_id *id);
+
 /* Keep the request in *kept (the caller's, any number of them) and answer it from there later. */
 SHMQ_API void shmq_reply_later(shmq_incoming *incoming, shmq_incoming *kept);
 
