@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One short measurement with a raw probe before and after. Windows during which the placement changed or a
- * spinning side was preempted are marked, and the caller drops them.
+ * spinning side was kept off its CPU are marked, and the caller drops them.
  */
 #ifndef BENCH_WINDOW_H
 #define BENCH_WINDOW_H
@@ -22,11 +22,11 @@ struct job {
 };
 
 struct window {
-  bool ok;         /* placement the same before and after, nobody preempted */
+  bool ok;         /* placement the same before and after, no side kept off its CPU */
   enum placement placement;
   double value;    /* messages a second, or ns a round trip */
   double fairness; /* slowest to fastest producer or consumer, many-to-many only */
-  long preempted;
+  long robbed_ns; /* that the sides stood ready without a CPU */
 };
 
 /* Run one window. False: the transport cannot do it. */

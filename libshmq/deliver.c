@@ -38,7 +38,8 @@ void shmq__settle_done(shmq *q, const struct shmq__held *held) {
   /* If we die here the cell is free and the block names us: garbage, which recovery frees. */
   CRASHPOINT("settle.freed");
   if (held->block >= 0)
-    (void)shmq__block_free(q->segment, (uint32_t)held->block, q->segment->me, r->id, held->position);
+    (void)shmq__block_free(q->segment, (uint32_t)held->block, q->segment->me, r->id,
+                           held->position);
   event_signal(&q->queue->not_full, 1);
   shmq__signal_idle(q);
 }
@@ -126,7 +127,8 @@ static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
 
 /* Why a returned message is not delivered again, if it is not. An expiry never changes, so it may be read before
  * the cell is taken. */
-static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uint64_t p, uint64_t w) {
+static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uint64_t p,
+                                uint64_t w) {
   if (past_limit(scan->q, w)) return SHMQ_REASON_DIED;
   int64_t expires = ring_tracked(r) ? (int64_t)glance(&cell_stamp(r, p)->expires_ns) : 0;
   if (expires == 0) return SHMQ_REASON_NONE;
@@ -211,7 +213,8 @@ static enum found scan_returned(shmq *q, const struct iovec *limit, struct shmq_
 void shmq__sweep_dead_letters(shmq *q) {
   struct shmq__held held;
   if (q->config->max_attempts == 0 || !q->segment->me) return;
-  if (q->config->flags & SHMQ_SINGLE_CONSUMER && q->consumer_epoch != q->segment->join_epoch) return;
+  if (q->config->flags & SHMQ_SINGLE_CONSUMER && q->consumer_epoch != q->segment->join_epoch)
+    return;
   struct scan scan = {.q = q, .only_dead = true};
   for (uint32_t band = 0; band < q->config->priorities; band++) (void)scan_band(&scan, band, &held);
 }
@@ -235,15 +238,12 @@ static bool deliverable(shmq *q, struct shmq__held *held) {
   return false;
 }
 
-/* Sort what ring_take brought: free tombstones, keep what can be delivered. */
-static int keep_deliverable(shmq *q, const shmq__ring_view *r, uint64_t first, int n,
-                            const uint64_t *words, struct shmq__held *out) {
+int shmq__keep_deliverable(shmq *q, const shmq__ring_view *r, uint64_t first, int n,
+                           const uint64_t *words, struct shmq__held *out) {
   int kept = 0;
   for (int i = 0; i < n; i++) {
-    out[kept] = (struct shmq__held){.ring = r,
-                                    .position = position_add(first, (uint64_t)i),
-                                    .word = words[i],
-                                    .block = -1};
+    out[kept] = (struct shmq__held){
+        .ring = r, .position = position_add(first, (uint64_t)i), .word = words[i], .block = -1};
     if (unlikely(cell_kind(words[i]) == CELL_TOMBSTONE))
       shmq__settle_done(q, &out[kept]);
     else if (likely(!ring_tracked(r)) || deliverable(q, &out[kept]))
@@ -272,10 +272,11 @@ static int take_ready(shmq *q, uint32_t want, const struct iovec *limits, struct
     const shmq__ring_view *r = NULL;
     for (uint32_t band = q->config->priorities; n == -EAGAIN && band-- > 0;) {
       r = &q->rings[band];
-      n = ring_take(r, q->segment->me, want < r->capacity ? want : r->capacity, limits, &first, words);
+      n = ring_take(r, q->segment->me, want < r->capacity ? want : r->capacity, limits, &first,
+                    words);
     }
     if (n < 0) return n;
-    int kept = keep_deliverable(q, r, first, n, words, out);
+    int kept = shmq__keep_deliverable(q, r, first, n, words, out);
     shmq__signal_idle(q);
     if (likely(kept > 0)) return kept;
   }
@@ -307,7 +308,7 @@ int64_t shmq__expire_ready(shmq *q, uint32_t band, int64_t now) {
     if (expires <= 0 || expires > now) return expires > 0 ? expires : 0;
     struct shmq__held held;
     if (ring_take(r, q->segment->me, 1, NULL, &first, &w) != 1) return 0;
-    if (keep_deliverable(q, r, first, 1, &w, &held) == 1) /* it was another one */
+    if (shmq__keep_deliverable(q, r, first, 1, &w, &held) == 1) /* it was another one */
       shmq__settle_returned(q, &held, cell_attempts(held.word), 0, NULL);
   }
   return 0;
@@ -318,7 +319,7 @@ int shmq__take_oldest(shmq *q, uint32_t band, struct shmq__held *out) {
   uint64_t word, first;
   if (shmq__may_have_returned(q) && scan_band(&scan, band, out) == FOUND_MESSAGE) return 1;
   int n = ring_take(&q->rings[band], q->segment->me, 1, NULL, &first, &word);
-  return n < 0 ? n : keep_deliverable(q, &q->rings[band], first, 1, &word, out);
+  return n < 0 ? n : shmq__keep_deliverable(q, &q->rings[band], first, 1, &word, out);
 }
 
 int shmq__take_obstacle(shmq *q, uint32_t band, struct shmq__held *out) {
@@ -329,10 +330,22 @@ int shmq__take_obstacle(shmq *q, uint32_t band, struct shmq__held *out) {
   if (cell_kind(w) == CELL_RETURNED) return lease_returned(q, r, p, w, out);
   if (index_position(a_load(&r->index->head)) != p) return -EAGAIN;
   int n = ring_take(r, q->segment->me, 1, NULL, &first, &w);
-  return n < 0 ? n : keep_deliverable(q, r, first, 1, &w, out);
+  return n < 0 ? n : shmq__keep_deliverable(q, r, first, 1, &w, out);
 }
 
 /* ---- payloads ---- */
+
+/* A block's word and its first line are two more lines on their way from another CPU: let those of the message
+ * behind this one come while this one is worked on. Only a guess; nothing read here is trusted. */
+static void prefetch_block_of(const shmq *q, const shmq__ring_view *r, uint64_t position) {
+  const struct shmq_segment *s = q->segment;
+  uint64_t w = a_load_relaxed(cell_word(r, position));
+  if (!cell_in_block(w) || cell_turn(w) != turn_of(r, position)) return;
+  struct shmq__block_ref ref = block_ref_glance(cell_payload(r, position));
+  if (ref.index >= s->geometry.blocks) return;
+  __builtin_prefetch(block_word(s, ref.index), 1);
+  __builtin_prefetch(block_memory(s, ref.index));
+}
 
 int shmq__held_charge(shmq *q, struct shmq__held *held) {
   const shmq__ring_view *r = held->ring;
@@ -343,7 +356,9 @@ int shmq__held_charge(shmq *q, struct shmq__held *held) {
     return -EBADMSG;
   held->block = ref.index;
   held->size = ref.length;
+  __builtin_prefetch(block_memory(q->segment, ref.index));
   shmq__block_take_charge(q->segment, ref.index, r->id, held->position);
+  prefetch_block_of(q, r, position_add(held->position, 1));
   return 0;
 }
 

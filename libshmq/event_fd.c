@@ -36,8 +36,19 @@ int shmq_event_arm(shmq *q) {
   if (!q || !q->pollable) return -EINVAL;
   if (shmq__readable(q)) return 1;
   uint32_t value = shmq__event_announce(&q->queue->not_empty, &ordered);
-  int rc = shmq__futex_fd_arm(q->pollable->futex_fd, &q->queue->not_empty.word, value);
+  int rc = shmq__futex_fd_arm(q->pollable->futex_fd, &q->queue->not_empty.word, value, ordered);
   if (rc < 0) return rc;
+  return shmq__readable(q) ? 1 : 0;
+}
+
+/* A wake-up between the look and the sleep changes the word, so the kernel does not sleep. */
+int shmq_event_word(shmq *q, uint32_t **word, uint32_t *value) {
+  bool ordered;
+  if (!q || !word || !value) return -EINVAL;
+  if (shmq__readable(q)) return 1;
+  *value = shmq__event_announce(&q->queue->not_empty, &ordered);
+  *word = (uint32_t *)(void *)&q->queue->not_empty.word;
+  if (!ordered) return -EOPNOTSUPP;
   return shmq__readable(q) ? 1 : 0;
 }
 

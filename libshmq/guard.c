@@ -57,5 +57,5 @@ int shmq_guard_fd(shmq_segment *s) {
 int shmq_guard_arm(shmq_segment *s) {
   if (!s || !s->guard_fd) return -EINVAL;
   uint32_t value = a_load(&s->header->joined.word);
-  return shmq__futex_fd_arm(s->guard_fd, &s->header->joined.word, value);
+  return shmq__futex_fd_arm(s->guard_fd, &s->header->joined.word, value, true);
 }

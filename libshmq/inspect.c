@@ -100,7 +100,7 @@ int shmq_view_segment(shmq_view *view, shmq_segment_info *info) {
   for (uint32_t i = 1; i <= s->geometry.participants; i++)
     info->participants += a_load(&slot_of(s, i)->state) != SLOT_CLEAN;
   for (uint32_t i = 0; i < s->geometry.blocks; i++)
-    info->blocks_free += a_load_relaxed(&s->block_words[i]) == 0;
+    info->blocks_free += a_load_relaxed(block_word(s, i)) == 0;
   return 0;
 }
 
@@ -313,7 +313,7 @@ static void audit_cells(shmq_view *view, unsigned char *lives, uint32_t queue, s
 static void audit_blocks(shmq_view *view, unsigned char *lives, shmq_audit *audit) {
   const struct shmq_segment *s = &view->segment;
   for (uint32_t i = 0; i < s->geometry.blocks; i++) {
-    uint64_t b = a_load(&s->block_words[i]);
+    uint64_t b = a_load(block_word(s, i));
     if (b == 0 || shmq__block_is_referred(s, i, b)) continue;
     enum life life = life_of(view, lives, block_owner(b));
     audit->held_by_dead += life == LIFE_DEAD;

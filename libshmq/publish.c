@@ -33,6 +33,8 @@ int shmq__reserve(shmq *q, size_t size, const struct shmq__post *post, struct sh
   *event = &q->queue->not_full;
   if (unlikely(size > r->payload_bytes)) {
     if (s->geometry.blocks == 0 || size > s->geometry.block_bytes) return -EMSGSIZE;
+    /* While the ring is full, leave the words of the blocks to those who free them. */
+    if (!ring_has_room(r)) return -EAGAIN;
     *event = &s->header->block_freed;
     block = shmq__block_allocate(s);
     if (block < 0) return -EAGAIN;

@@ -13,17 +13,18 @@ struct shmq__pollable;
 
 struct shmq {
   struct shmq_segment *segment;
-  struct shmq *next, **link; /* list of the attachment's handles */
+  struct shmq *next, **link;               /* list of the attachment's handles */
   const struct shmq__queue_config *config; /* private copy */
   struct shmq__queue *queue;               /* shared */
   const shmq__ring_view *rings;            /* config->priorities bands, lowest first */
-  uint32_t plain_room; /* shorter messages take the fast path; 0: bands or stamps are in use */
-  uint32_t number;                         /* of the queue in the segment */
-  unsigned flags;                          /* SHMQ_SPIN, SHMQ_NOSPIN */
-  uint32_t held;                           /* leases and reservations not settled */
-  uint32_t producer_epoch;                 /* join_epoch in which the single role was got, 0: not */
+  uint32_t plain_room;     /* shorter messages take the fast path; 0: bands or stamps are in use */
+  uint32_t number;         /* of the queue in the segment */
+  unsigned flags;          /* SHMQ_SPIN, SHMQ_NOSPIN */
+  uint32_t held;           /* leases and reservations not settled */
+  uint32_t producer_epoch; /* join_epoch in which the single role was got, 0: not */
   uint32_t consumer_epoch;
-  uint32_t spins; /* how long the next wait spins before it sleeps; adapts */
+  uint32_t spins; /* how long the next wait spins before it sleeps, 0: never; adapts (waiting.c) */
+  uint32_t spin_rest;                          /* short sleeps until the budget grows again */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
   struct shmq__pollable *pollable;
 };
@@ -33,9 +34,9 @@ enum shmq__hold { HOLD_NONE, HOLD_LEASED, HOLD_RESERVED };
 struct shmq__held {
   const shmq__ring_view *ring;
   uint64_t position;
-  uint64_t word;  /* leased: the cell's word as it stands until settled; reserved: FREE */
-  int64_t block;  /* index or -1 */
-  uint32_t size;  /* of a message in a block */
+  uint64_t word; /* leased: the cell's word as it stands until settled; reserved: FREE */
+  int64_t block; /* index or -1 */
+  uint32_t size; /* of a message in a block */
 };
 
 /* ---- queue.c ---- */
@@ -53,16 +54,16 @@ static inline int enter(shmq *q, bool producer) {
 /* ---- waiting.c: the loop around every call that may wait ---- */
 
 /* Rounds of looking before sleeping: about as long as a sleep and its wake-up cost. */
-#define SHMQ__SPINS_MIN 16u
+#define SHMQ__SPINS_MIN 64u
 #define SHMQ__SPINS_MAX 1024u
 
 struct shmq__waiter {
   shmq *queue;
   shmq__event *event;
   int64_t deadline_ns;
-  int64_t look_ns;   /* interval of the next bounded look */
+  int64_t look_ns; /* interval of the next bounded look */
   uint32_t spins;
-  uint32_t value;    /* announced */
+  uint32_t value; /* announced */
   bool announced;
   bool ordered;
   bool slept; /* at any time in this wait */
@@ -76,8 +77,6 @@ int shmq__wait(struct shmq__waiter *w);
 /* The condition held at last. `more` says whether it would hold for another sleeper as well: then a wake-up is
  * passed on (wake.h). */
 static inline void waited(const struct shmq__waiter *w, bool more) {
-  /* Spinning was worth it if it never came to sleeping. */
-  if (w->spins > 0 && !w->slept && w->queue->spins < SHMQ__SPINS_MAX) w->queue->spins *= 2;
   if (w->slept && more) event_signal(w->event, 1);
 }
 
@@ -91,6 +90,10 @@ bool shmq__writable(const shmq *q);
 /* Take up to want messages, redeliveries first; out[i] are the caller's to settle. limits as in ring_take.
  * Returns how many, -EAGAIN, -EPIPE (shut down and nothing left), -EMSGSIZE, -EBADMSG. */
 int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__held *out);
+
+/* Sort what ring_take brought: free tombstones, keep what can be delivered. Returns how many. */
+int shmq__keep_deliverable(shmq *q, const shmq__ring_view *r, uint64_t first, int n,
+                           const uint64_t *words, struct shmq__held *out);
 
 /* Take the oldest message of one band that nobody holds. Returns 1, 0 when only a tombstone or an expired or delayed
  * message went out of the way, -EAGAIN. */

@@ -17,6 +17,7 @@ bool shmq__readable(const shmq *q) {
   for (uint32_t band = 0; band < q->config->priorities; band++) {
     const shmq__ring_view *r = &q->rings[band];
     uint64_t p = index_position(a_load(&r->index->head));
+    if (r->stride > SHMQ__LINE) __builtin_prefetch((const char *)cell_word(r, p) + SHMQ__LINE);
     uint64_t w = a_load(cell_word(r, p));
     bool published = cell_kind(w) == CELL_READY || cell_kind(w) == CELL_TOMBSTONE;
     if (published && cell_turn(w) == turn_of(r, p)) return true;
@@ -28,10 +29,8 @@ bool shmq__readable(const shmq *q) {
 }
 
 bool shmq__writable(const shmq *q) {
-  const shmq__ring_view *r = q->rings;
-  uint64_t p = index_position(a_load(&r->index->tail));
   if (a_load_seq(&q->queue->shut) || q->config->full_policy != SHMQ_FULL_BLOCK) return true;
-  return a_load(cell_word(r, p)) == cell_free(turn_of(r, p));
+  return ring_has_room(q->rings);
 }
 
 static int look(shmq_wait_item *items, int n) {

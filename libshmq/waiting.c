@@ -7,11 +7,14 @@
 #include "os/process.h"
 #include "queue.h"
 
-#define LOOK_FIRST_NS INT64_C(50000000)  /* the first bounded look */
-#define LOOK_MAX_NS INT64_C(1000000000)  /* and the longest interval between two */
-#define GUARDED_NS INT64_C(64000000000)  /* where a guard recovers the dead: in case it dies as well */
-#define UNORDERED_NS INT64_C(1000000)    /* sleep where publications could not be ordered */
+#define LOOK_FIRST_NS INT64_C(50000000) /* the first bounded look */
+#define LOOK_MAX_NS INT64_C(1000000000) /* and the longest interval between two */
+#define GUARDED_NS \
+  INT64_C(64000000000)                /* where a guard recovers the dead: in case it dies as well */
+#define UNORDERED_NS INT64_C(1000000) /* sleep where publications could not be ordered */
 #define SPINS_WITHOUT_PAUSE 64u
+#define SHORT_SLEEP_NS INT64_C(200000) /* somebody was about to come */
+#define WAITS_BEFORE_RETRY 64u
 
 static bool expired(const struct shmq__waiter *w, int64_t now) {
   return w->deadline_ns != SHMQ_FOREVER && now >= w->deadline_ns;
@@ -41,6 +44,23 @@ static int64_t sleep_until(const struct shmq__waiter *w, int64_t now) {
   return w->ordered ? until : time_min(until, time_add(now, UNORDERED_NS));
 }
 
+/* How long to spin before the next sleep. Two sides that answer each other and both sleep, each for as long as the
+ * other takes to wake, would do so for ever on a small budget: a short sleep doubles it. Where even the whole
+ * budget ends in a sleep, as with more threads than CPUs, it falls back and rests for a while. */
+static void learn(shmq *q, int64_t slept_ns) {
+  if (q->spins == 0) return; /* told not to */
+  if (slept_ns > SHORT_SLEEP_NS) {
+    q->spins = SHMQ__SPINS_MIN;
+  } else if (q->spin_rest > 0) {
+    q->spin_rest--;
+  } else if (q->spins < SHMQ__SPINS_MAX) {
+    q->spins *= 2;
+  } else {
+    q->spins = SHMQ__SPINS_MIN;
+    q->spin_rest = WAITS_BEFORE_RETRY;
+  }
+}
+
 static int sleep(struct shmq__waiter *w) {
   int64_t now = shmq__now_ns();
   if (expired(w, now)) return -ETIMEDOUT;
@@ -49,9 +69,11 @@ static int sleep(struct shmq__waiter *w) {
   w->announced = false;
   w->slept = true;
   if (rc == -EINTR) return rc;
+  int64_t woken = shmq__now_ns();
+  learn(w->queue, woken - now);
   if (rc != -ETIMEDOUT) return 0;
   /* Nobody woke us for a while: we may be the only one left who can notice a death. */
-  if (shmq__now_ns() >= time_add(now, w->look_ns)) {
+  if (woken >= time_add(now, w->look_ns)) {
     w->look_ns = time_min(w->look_ns * 2, LOOK_MAX_NS);
     (void)shmq__recover_dead(w->queue->segment);
     shmq__sweep_dead_letters(w->queue);
@@ -65,7 +87,6 @@ int shmq__wait(struct shmq__waiter *w) {
   if (q->flags & SHMQ_SPIN) return spin(w, true);
   if (w->announced) return sleep(w);
   if (w->look_ns == 0 && w->spins < q->spins) return spin(w, false);
-  if (w->look_ns == 0 && q->spins > SHMQ__SPINS_MIN) q->spins /= 2;
   w->value = shmq__event_announce(w->event, &w->ordered);
   w->announced = true;
   return 0; /* E2: the caller looks again before it sleeps */

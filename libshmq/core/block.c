@@ -13,11 +13,12 @@ int64_t shmq__block_allocate(struct shmq_segment *s) {
   for (uint32_t i = 0, at = s->block_cursor; i < n; i++, at++) {
     if (at >= n) at = 0;
     uint64_t free_word = 0;
-    if (a_load_relaxed(&s->block_words[at]) != 0) continue;
-    if (!a_cas(&s->block_words[at], &free_word, mine)) continue;
+    if (a_load_relaxed(block_word(s, at)) != 0) continue;
+    if (!a_cas(block_word(s, at), &free_word, mine)) continue;
     /* If we die here the block names us and no ring: recovery frees it. */
     CRASHPOINT("block.allocated");
     s->block_cursor = at + 1;
+    __builtin_prefetch(block_word(s, at + 1 < n ? at + 1 : 0), 1);
     return at;
   }
   return -EAGAIN;
@@ -25,19 +26,19 @@ int64_t shmq__block_allocate(struct shmq_segment *s) {
 
 void shmq__block_take_charge(struct shmq_segment *s, uint32_t index, uint32_t ring,
                              uint64_t position) {
-  uint64_t have = a_load(&s->block_words[index]);
+  uint64_t have = a_load(block_word(s, index));
   uint64_t want = block_make(s->me, ring, position);
   /* The reference part must be this cell's; anything else was written by a damaged peer, and then
    * the block is not ours to touch. Once is enough: its former owner is done with it. */
   if (have != want && block_ring(have) == ring &&
       block_position(have) == (position & BLOCK_POSITION_MASK))
-    (void)a_cas(&s->block_words[index], &have, want);
+    (void)a_cas(block_word(s, index), &have, want);
 }
 
 bool shmq__block_free(struct shmq_segment *s, uint32_t index, uint32_t owner, uint32_t ring,
                       uint64_t position) {
   uint64_t have = block_make(owner, ring, position);
-  if (!a_cas(&s->block_words[index], &have, 0)) return false;
+  if (!a_cas(block_word(s, index), &have, 0)) return false;
   event_signal(&s->header->block_freed, 1);
   return true;
 }

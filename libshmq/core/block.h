@@ -22,7 +22,7 @@ int64_t shmq__block_allocate(struct shmq_segment *s);
 /* Name the cell that will refer to a block of the caller's, before the cell is published. */
 static inline void block_refer(struct shmq_segment *s, uint32_t index, uint32_t owner, uint32_t ring,
                                uint64_t position) {
-  a_store(&s->block_words[index], block_make(owner, ring, position));
+  a_store(block_word(s, index), block_make(owner, ring, position));
 }
 
 /* B1: the caller has taken the message at (ring, position). */

@@ -29,6 +29,7 @@ uint32_t shmq__fingerprint(void) {
       offsetof(struct shmq__queue, aborted),
       offsetof(struct shmq__ring, head),
       offsetof(struct shmq__slot, redo),
+      SHMQ__LINE, /* of a long cell, and of a block's word */
       0x01020304u, /* its bytes in memory tell the byte order */
   };
   uint64_t hash = fnv1a(FNV_START, facts, sizeof facts);
@@ -45,12 +46,13 @@ uint64_t shmq__checksum(const struct shmq__header *header,
 }
 
 /* A cell is its word, the stamp of tracked queues, and the payload. Small cells share a line without
- * straddling it; longer ones are packed to 16 bytes. */
+ * straddling it; longer ones have their lines to themselves, so that a taker who polls a cell's word does not
+ * take the line from whoever writes the end of the cell before it. */
 static uint32_t stride_of(const struct shmq__queue_config *config) {
   uint32_t bytes = 8 + config->message_bytes;
   if (config->flags & SHMQ__TRACKED) bytes += (uint32_t)sizeof(struct shmq__stamp);
   if (bytes <= 64) return bytes <= 16 ? 16 : power_of_two(bytes);
-  return (uint32_t)align_up(bytes, 16);
+  return (uint32_t)align_up(bytes, SHMQ__LINE);
 }
 
 static uint64_t ring_bytes(const struct shmq__queue_config *config) {
@@ -76,7 +78,7 @@ int shmq__geometry_lay_out(shmq__geometry *g, const struct shmq__queue_config *c
     if (at > (UINT64_C(1) << 46)) return -EINVAL;
   }
   g->block_words_at = at;
-  at += align_up((uint64_t)g->blocks * 8, SHMQ__LINE);
+  at += (uint64_t)g->blocks * SHMQ__LINE;
   g->blocks_at = align_up(at, SHMQ__PAGE);
   if (g->blocks == 0) g->blocks_at = at;
   at = align_up(g->blocks_at + g->blocks * g->block_bytes, SHMQ__PAGE);

@@ -13,10 +13,11 @@ struct recovery {
   struct shmq_segment *segment;
   uint32_t dead;
   shmq_cause cause;
+  bool may_have_returned; /* something waits for redelivery that takers were not told of */
 };
 
 /* A position that the dead producer took and did not publish: takers skip it. */
-static void give_up(const struct recovery *rec, const shmq__ring_view *r, uint64_t p) {
+static void give_up(struct recovery *rec, const shmq__ring_view *r, uint64_t p) {
   uint64_t claimed = cell_free(turn_of(r, p));
   if (!a_cas(cell_word(r, p), &claimed, cell_tombstone(turn_of(r, p)))) return;
   CRASHPOINT("recover.tombstone");
@@ -25,7 +26,7 @@ static void give_up(const struct recovery *rec, const shmq__ring_view *r, uint64
 
 /* A message that the dead consumer held, in the word w: it waits for redelivery. The cause goes in first;
  * nobody reads it before the word says RETURNED. */
-static void give_back(const struct recovery *rec, const shmq__ring_view *r, uint64_t p, uint64_t w) {
+static void give_back(struct recovery *rec, const shmq__ring_view *r, uint64_t p, uint64_t w) {
   uint32_t attempts = cell_attempts(w) + 1;
   if (ring_tracked(r)) {
     struct shmq__stamp *stamp = cell_stamp(r, p);
@@ -34,11 +35,12 @@ static void give_back(const struct recovery *rec, const shmq__ring_view *r, uint
     stamp->not_before_ns = 0;
   }
   CRASHPOINT("recover.return");
-  (void)a_cas(cell_word(r, p), &w, cell_become(w, CELL_RETURNED, 0, attempts));
+  if (a_cas(cell_word(r, p), &w, cell_become(w, CELL_RETURNED, 0, attempts)))
+    rec->may_have_returned = true;
 }
 
 /* A position that the dead consumer took. */
-static void settle_taken(const struct recovery *rec, const shmq__ring_view *r, uint64_t p) {
+static void settle_taken(struct recovery *rec, const shmq__ring_view *r, uint64_t p) {
   uint64_t w = a_load(cell_word(r, p));
   if (cell_turn(w) != turn_of(r, p)) return;
   if (cell_kind(w) == CELL_READY) give_back(rec, r, p, w);
@@ -46,9 +48,9 @@ static void settle_taken(const struct recovery *rec, const shmq__ring_view *r, u
 }
 
 /* Call settle for every position that the records give to the dead. */
-static void each_recorded(const struct recovery *rec, const shmq__ring_view *r,
-                          _Atomic uint64_t *records, _Atomic uint64_t *index,
-                          void (*settle)(const struct recovery *, const shmq__ring_view *, uint64_t)) {
+static void each_recorded(struct recovery *rec, const shmq__ring_view *r, _Atomic uint64_t *records,
+                          _Atomic uint64_t *index,
+                          void (*settle)(struct recovery *, const shmq__ring_view *, uint64_t)) {
   uint64_t x = a_load(index);
   if (index_owner(x) == rec->dead) shmq__ring_record_run(records, r->mask, index, x);
   for (uint64_t at = 0; at < r->capacity; at++) {
@@ -59,14 +61,14 @@ static void each_recorded(const struct recovery *rec, const shmq__ring_view *r,
 }
 
 /* With a single role everything taken and not settled is the role holder's. */
-static void each_below(const struct recovery *rec, const shmq__ring_view *r, _Atomic uint64_t *index,
-                       void (*settle)(const struct recovery *, const shmq__ring_view *, uint64_t)) {
+static void each_below(struct recovery *rec, const shmq__ring_view *r, _Atomic uint64_t *index,
+                       void (*settle)(struct recovery *, const shmq__ring_view *, uint64_t)) {
   uint64_t end = index_position(a_load(index));
   for (uint64_t back = r->capacity; back > 0; back--) settle(rec, r, position_sub(end, back));
 }
 
 /* Redelivered messages are owned by their cell's word alone. */
-static void settle_redelivered(const struct recovery *rec, const shmq__ring_view *r) {
+static void settle_redelivered(struct recovery *rec, const shmq__ring_view *r) {
   for (uint64_t at = 0; at < r->capacity; at++) {
     uint64_t w = a_load_relaxed(cell_word(r, at));
     if (cell_kind(w) != CELL_LEASED || cell_owner(w) != rec->dead) continue;
@@ -74,7 +76,7 @@ static void settle_redelivered(const struct recovery *rec, const shmq__ring_view
   }
 }
 
-static void settle_ring(const struct recovery *rec, const shmq__ring_view *r, bool producer,
+static void settle_ring(struct recovery *rec, const shmq__ring_view *r, bool producer,
                         bool consumer) {
   if (r->producer_records)
     each_recorded(rec, r, r->producer_records, &r->index->tail, give_up);
@@ -92,7 +94,7 @@ static void release_role(_Atomic uint32_t *role, uint32_t i) {
   (void)a_cas(role, &holder, 0u);
 }
 
-static void settle_queue(const struct recovery *rec, uint32_t number) {
+static void settle_queue(struct recovery *rec, uint32_t number) {
   struct shmq_segment *s = rec->segment;
   const struct shmq__queue_config *config = &s->configs[number];
   struct shmq__queue *q = &s->queues[number];
@@ -102,8 +104,7 @@ static void settle_queue(const struct recovery *rec, uint32_t number) {
   if (producer) release_role(&q->producer, rec->dead);
   if (consumer) release_role(&q->consumer, rec->dead);
   CRASHPOINT("recover.settled");
-  /* Unconditional: the dead may have returned a message and died before it could say so. */
-  (void)a_add(&q->returned_seq, 1u);
+  if (rec->may_have_returned) (void)a_add(&q->returned_seq, 1u);
   shmq__event_wake_all(&q->not_empty);
   shmq__event_wake_all(&q->not_full);
   shmq__event_wake_all(&q->idle);
@@ -111,9 +112,9 @@ static void settle_queue(const struct recovery *rec, uint32_t number) {
 
 void shmq__recover_blocks(struct shmq_segment *s, uint32_t i) {
   for (uint32_t at = 0; at < s->geometry.blocks; at++) {
-    uint64_t b = a_load_relaxed(&s->block_words[at]);
+    uint64_t b = a_load_relaxed(block_word(s, at));
     if (block_owner(b) != i || shmq__block_is_referred(s, at, b)) continue;
-    (void)a_cas(&s->block_words[at], &b, 0);
+    (void)a_cas(block_word(s, at), &b, 0);
   }
   if (s->geometry.blocks > 0) shmq__event_wake_all(&s->header->block_freed);
 }
@@ -125,12 +126,15 @@ static struct recovery recovery_of(struct shmq_segment *s, uint32_t i, enum shmq
                                   .start_time = a_load(&slot->start_time)};
   int32_t status = a_load(&slot->exit_status);
   if (reason == SHMQ_REASON_DIED && status < 0) (void)shmq__process_state(&process, &status);
-  return (struct recovery){.segment = s,
-                           .dead = i,
-                           .cause = {.pid = process.pid,
-                                     .status = status,
-                                     .reason = (int32_t)reason,
-                                     .when_ns = shmq__wall_clock_ns()}};
+  return (struct recovery){
+      .segment = s,
+      .dead = i,
+      /* The dead may have returned a message and died before they could say so. */
+      .may_have_returned = reason == SHMQ_REASON_DIED,
+      .cause = {.pid = process.pid,
+                .status = status,
+                .reason = (int32_t)reason,
+                .when_ns = shmq__wall_clock_ns()}};
 }
 
 void shmq__recover_queue(struct shmq_segment *s, uint32_t i, uint32_t queue,

@@ -69,7 +69,8 @@ static inline bool ring_advance(_Atomic uint64_t *index, _Atomic uint64_t *recor
 
 /* Take up to `want` (1 to SHMQ_BATCH_MAX) free positions at tail, from *first on.
  * Returns how many, or -EAGAIN: full. Lock-free. */
-static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t want, uint64_t *first) {
+static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t want,
+                             uint64_t *first) {
   uint64_t x = a_load(&r->index->tail);
   for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
     uint64_t p = index_position(x);
@@ -90,6 +91,12 @@ static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t wan
   return -EAGAIN;
 }
 
+/* Could ring_claim take one now? */
+static inline bool ring_has_room(const shmq__ring_view *r) {
+  uint64_t p = index_position(a_load(&r->index->tail));
+  return a_load(cell_word(r, p)) == cell_free(turn_of(r, p));
+}
+
 /* Take up to `want` published positions at head, tombstones included; words[i] is the i-th cell's word as
  * it stays until the caller settles it. With limits, a message longer than limits[i].iov_len
  * is not taken. Returns how many, -EAGAIN: nothing published, or -EMSGSIZE: the first is too long. */
@@ -100,6 +107,7 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
     uint64_t p = index_position(x);
     uint32_t n = 0;
     bool too_long = false;
+    if (r->stride > SHMQ__LINE) __builtin_prefetch((const char *)cell_word(r, p) + SHMQ__LINE);
     for (; n < want; n++) {
       uint64_t at = position_add(p, n);
       uint64_t w = a_load(cell_word(r, at)); /* C1 */

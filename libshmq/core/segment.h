@@ -95,6 +95,10 @@ static inline _Atomic uint64_t *cell_word(const shmq__ring_view *r, uint64_t pos
 static inline unsigned char *cell_payload(const shmq__ring_view *r, uint64_t position) {
   return r->cells + (position & r->mask) * r->stride + r->payload_offset;
 }
+/* Neighbours are allocated and freed at the same time on different CPUs: each has a line of its own. */
+static inline _Atomic uint64_t *block_word(const struct shmq_segment *s, uint32_t index) {
+  return &s->block_words[(uint64_t)index * (SHMQ__LINE / 8)];
+}
 static inline struct shmq__block_ref block_ref_glance(const void *payload) {
   struct shmq__block_ref ref;
   uint64_t both = glance(payload);

@@ -19,9 +19,9 @@ static void publish(struct shmq_segment *s, const shmq__ring_view *r, uint64_t p
     memcpy(&ref, cell_payload(r, p), sizeof ref);
     if (ref.index >= s->geometry.blocks) return;
     /* A forwarded block still names its old cell. Before the publication it is the committer's. */
-    uint64_t have = a_load(&s->block_words[ref.index]);
+    uint64_t have = a_load(block_word(s, ref.index));
     if (block_owner(have) == owner)
-      (void)a_cas(&s->block_words[ref.index], &have, block_make(owner, r->id, p));
+      (void)a_cas(block_word(s, ref.index), &have, block_make(owner, r->id, p));
   }
   CRASHPOINT("txn.publish");
   (void)a_cas(cell_word(r, p), &free_word, word);

@@ -15,11 +15,13 @@
 #include <unistd.h>
 
 #include "os/futex.h"
+#include "os/process.h"
 
 /* Linux 6.7; not in Debian 12's headers. */
 #define OP_FUTEX_WAIT 51
 #define FUTEX_SIZE_U32 2
 #define ENTRIES 2
+#define UNORDERED_NS INT64_C(1000000)
 
 struct ring {
   unsigned char *queues; /* submission and completion words, one mapping */
@@ -35,6 +37,7 @@ struct helper {
   pthread_cond_t armed;
   _Atomic uint32_t *word; /* NULL: nothing to wait for */
   uint32_t value;
+  bool ordered;
   bool stop;
 };
 
@@ -57,10 +60,11 @@ static int ring_make(struct shmq__futex_fd *f) {
   f->fd = (int)syscall(SYS_io_uring_setup, ENTRIES, &r->params);
   if (f->fd < 0) return -errno;
   uint32_t sq = r->params.sq_off.array + r->params.sq_entries * 4;
-  uint32_t cq = r->params.cq_off.cqes + r->params.cq_entries * (uint32_t)sizeof(struct io_uring_cqe);
+  uint32_t cq =
+      r->params.cq_off.cqes + r->params.cq_entries * (uint32_t)sizeof(struct io_uring_cqe);
   r->queues_bytes = sq > cq ? sq : cq;
-  void *queues = mmap(NULL, r->queues_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd,
-                      IORING_OFF_SQ_RING);
+  void *queues =
+      mmap(NULL, r->queues_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, IORING_OFF_SQ_RING);
   void *entries = mmap(NULL, r->params.sq_entries * sizeof(struct io_uring_sqe),
                        PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, IORING_OFF_SQES);
   r->queues = queues == MAP_FAILED ? NULL : queues;
@@ -89,7 +93,23 @@ static int ring_reap(struct ring *r) {
   return result;
 }
 
-static int ring_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value) {
+static void fill_wait(struct io_uring_sqe *sqe, _Atomic uint32_t *word, uint32_t value) {
+  sqe->opcode = OP_FUTEX_WAIT;
+  sqe->fd = FUTEX_SIZE_U32; /* FUTEX2 flags: 32 bits, shared */
+  sqe->addr = (uint64_t)(uintptr_t)word;
+  sqe->addr2 = value;
+  sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
+}
+
+static void fill_timeout(struct io_uring_sqe *sqe) {
+  static const struct __kernel_timespec brief = {.tv_nsec = UNORDERED_NS};
+  sqe->opcode = IORING_OP_TIMEOUT;
+  sqe->addr = (uint64_t)(uintptr_t)&brief;
+  sqe->len = 1;
+}
+
+static int ring_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value,
+                    bool ordered) {
   struct ring *r = &f->ring;
   (void)ring_reap(r);
   if (r->waiting) return 0;
@@ -98,11 +118,10 @@ static int ring_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t v
   uint32_t at = atomic_load_explicit(tail, memory_order_relaxed);
   struct io_uring_sqe *sqe = &r->entries[at & mask];
   memset(sqe, 0, sizeof *sqe);
-  sqe->opcode = OP_FUTEX_WAIT;
-  sqe->fd = FUTEX_SIZE_U32; /* FUTEX2 flags: 32 bits, shared */
-  sqe->addr = (uint64_t)(uintptr_t)word;
-  sqe->addr2 = value;
-  sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
+  if (ordered)
+    fill_wait(sqe, word, value);
+  else
+    fill_timeout(sqe);
   ((uint32_t *)(void *)(r->queues + r->params.sq_off.array))[at & mask] = at & mask;
   atomic_store_explicit(tail, at + 1, memory_order_release);
   if (syscall(SYS_io_uring_enter, f->fd, 1, 0, 0, NULL, 0) < 0) return -errno;
@@ -113,7 +132,7 @@ static int ring_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t v
 /* Does this kernel's ring know FUTEX_WAIT? Ask for a wait that must fail at once. */
 static bool ring_works(struct shmq__futex_fd *f) {
   _Atomic uint32_t probe = 1;
-  if (ring_arm(f, &probe, 0) < 0) return false;
+  if (ring_arm(f, &probe, 0, true) < 0) return false;
   /* A value that differs completes with -EAGAIN inside the enter; an unknown opcode with -EINVAL. */
   return ring_reap(&f->ring) == -EAGAIN;
 }
@@ -131,8 +150,9 @@ static void *helper_main(void *argument) {
       pthread_cond_wait(&h->armed, &h->lock);
       continue;
     }
+    int64_t until = h->ordered ? INT64_MAX : shmq__now_ns() + UNORDERED_NS;
     pthread_mutex_unlock(&h->lock);
-    int rc = shmq__futex_wait(word, value, INT64_MAX);
+    int rc = shmq__futex_wait(word, value, until);
     pthread_mutex_lock(&h->lock);
     if (rc == -EINTR || h->word != word || h->value != value) continue;
     uint64_t one = 1;
@@ -173,7 +193,8 @@ static void helper_free(struct helper *h) {
   pthread_cond_destroy(&h->armed);
 }
 
-static int helper_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value) {
+static int helper_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value,
+                      bool ordered) {
   struct helper *h = &f->helper;
   uint64_t drained;
   pthread_mutex_lock(&h->lock);
@@ -181,6 +202,7 @@ static int helper_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t
     (void)!read(f->fd, &drained, sizeof drained);
     h->word = word;
     h->value = value;
+    h->ordered = ordered;
     pthread_cond_signal(&h->armed);
   }
   pthread_mutex_unlock(&h->lock);
@@ -221,7 +243,8 @@ int shmq__futex_fd_make(struct shmq__futex_fd **out, bool with_thread) {
 
 int shmq__futex_fd_descriptor(const struct shmq__futex_fd *f) { return f->fd; }
 
-int shmq__futex_fd_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value) {
+int shmq__futex_fd_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value,
+                       bool ordered) {
   if (shmq__futex_fd_inherited(f)) return -ESTALE;
-  return f->with_thread ? helper_arm(f, word, value) : ring_arm(f, word, value);
+  return f->with_thread ? helper_arm(f, word, value, ordered) : ring_arm(f, word, value, ordered);
 }

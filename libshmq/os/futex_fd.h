@@ -20,7 +20,8 @@ bool shmq__futex_fd_inherited(const struct shmq__futex_fd *f);
 int shmq__futex_fd_descriptor(const struct shmq__futex_fd *f);
 
 /* Forget earlier wake-ups and become readable when *word is woken or differs from value. One wait is under way
- * at a time; arming again with the same value while it is does nothing. */
-int shmq__futex_fd_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value);
+ * at a time; arming again with the same value while it is does nothing. Not `ordered`: wakers may have missed the
+ * announcement (core/wake.h), so become readable within a millisecond as well. */
+int shmq__futex_fd_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value, bool ordered);
 
 #endif

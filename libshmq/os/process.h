@@ -11,7 +11,7 @@
 int64_t shmq__now_ns(void);          /* CLOCK_MONOTONIC */
 int64_t shmq__wall_clock_ns(void);   /* CLOCK_REALTIME */
 void shmq__sleep_ns(int64_t ns);
-int shmq__cpu_count(void);           /* that this thread may run on, at least 1 */
+int shmq__cpu_count(void);           /* online; where this thread is pinned to says nothing about its peers */
 
 struct shmq__process {
   int32_t pid;

@@ -81,6 +81,9 @@ shmq_segment *shmq_service_segment(shmq_service *s) { return s->segment; }
 int shmq_service_shutdown(shmq_service *s) { return shmq_shutdown(s->requests); }
 int shmq_service_event_fd(shmq_service *s) { return shmq_event_fd(s->requests); }
 int shmq_service_event_arm(shmq_service *s) { return shmq_event_arm(s->requests); }
+int shmq_service_event_word(shmq_service *s, uint32_t **word, uint32_t *value) {
+  return shmq_event_word(s->requests, word, value);
+}
 void shmq_service_get_stats(const shmq_service *s, shmq_service_stats *stats) { *stats = s->stats; }
 
 /* ---- askers ---- */

@@ -52,7 +52,7 @@ static struct target choose(const shmq_segment *s, enum place place, struct inpu
     case AT_RECORD: t.word = record_at(r, p, which & 16); break;
     case AT_STAMP: t.word = stamp_word(r, p, in); break;
     case AT_PAYLOAD: t.word = (_Atomic uint64_t *)(void *)cell_payload(r, p); break;
-    case AT_BLOCK_WORD: t.word = word_in(s->block_words, s->geometry.blocks * UINT64_C(8), in); break;
+    case AT_BLOCK_WORD: t.word = word_in(s->block_words, s->geometry.blocks * (uint64_t)SHMQ__LINE, in); break;
     case AT_STATUS: t.word = word_in(&q->shut, 64, in); break;
     case AT_COUNTERS: t.word = word_in(&q->aborted, 64, in); break;
     case AT_SLOT: t.word = word_in(slot, offsetof(struct shmq__slot, redo_state), in); break;

@@ -3,7 +3,13 @@
  * The descriptor for event loops, in epoll, fed by another process. Run twice: with io_uring and, by
  * SHMQ_EVENT_FD_THREAD, with the helper thread.
  */
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "support/check.h"
 
@@ -174,10 +180,75 @@ static void forked(void) {
   }
 }
 
+static void forbid_membarrier(void) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+/* Who cannot make others order their publications may not rely on being woken: it looks at intervals. */
+static void unordered(void *argument) {
+  shmq_segment *s;
+  uint32_t *word, value;
+  forbid_membarrier();
+  shmq *q = open_fd(*(int *)argument, &s);
+  int epoll = watch(q, 0);
+  for (int i = 0; i < 3; i++) {
+    EXPECT(shmq_event_arm(q), 0);
+    CHECK(polls(epoll, LONG_MS), "it looks though nothing was put");
+  }
+  EXPECT(shmq_event_word(q, &word, &value), -EOPNOTSUPP);
+  close(epoll);
+  shmq_close(q);
+  shmq_detach(s);
+}
+
+static void feed_one(void *argument) {
+  shmq_segment *s;
+  shmq *q = open_fd(*(int *)argument, &s);
+  for (uint64_t n = 0; n < ROUNDS; n++) {
+    EXPECT(shmq_put(q, &n, sizeof n, PATIENCE), 0);
+    if (n % 7 == 0) usleep(200);
+  }
+  EXPECT(shmq_shutdown(q), 0);
+  shmq_close(q);
+  shmq_detach(s);
+}
+
+/* For those who wait on the word itself, with no bounded look of theirs. */
+static void by_word(void) {
+  int fd = small_memfd(0, 4);
+  shmq_segment *s;
+  uint32_t *word, value;
+  shmq *q = open_fd(fd, &s);
+  pid_t feeder = child(feed_one, &fd);
+  int64_t n, next = 0;
+  while ((n = get_number(q, SHMQ_NOWAIT)) != -EPIPE) {
+    if (n >= 0)
+      EXPECT(n, next++);
+    else if (shmq_event_word(q, &word, &value) == 0)
+      (void)syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0);
+  }
+  EXPECT(next, ROUNDS);
+  SUCCEEDED(feeder);
+  shmq_close(q);
+  shmq_detach(s);
+  close(fd);
+}
+
 int main(void) {
   one_by_one();
   loop();
   closing();
   forked();
+  by_word();
+  int fd = small_memfd(0, 4);
+  SUCCEEDED(child(unordered, &fd));
   return 0;
 }

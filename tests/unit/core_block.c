@@ -42,8 +42,8 @@ Test(core_block, each_is_allocated_once) {
     int64_t b = shmq__block_allocate(s);
     cr_assert(b >= 0 && b < BLOCKS && !seen[b]);
     seen[b] = true;
-    cr_assert_eq(block_owner(s->block_words[b]), s->me);
-    cr_assert_eq(block_ring(s->block_words[b]), BLOCK_NO_RING);
+    cr_assert_eq(block_owner(*block_word(s, (uint32_t)b)), s->me);
+    cr_assert_eq(block_ring(*block_word(s, (uint32_t)b)), BLOCK_NO_RING);
   }
   cr_assert_eq(shmq__block_allocate(s), -EAGAIN);
   cr_assert(shmq__block_free(s, 2, s->me, BLOCK_NO_RING, 0));
@@ -57,15 +57,15 @@ Test(core_block, only_the_exact_reference_frees_or_takes_charge) {
   shmq_segment *s = q->segment;
   int64_t b = shmq__block_allocate(s);
   block_refer(s, (uint32_t)b, s->me, 0, 77);
-  uint64_t word = s->block_words[b];
+  uint64_t word = *block_word(s, (uint32_t)b);
   cr_assert(!shmq__block_free(s, (uint32_t)b, s->me + 1, 0, 77));
   cr_assert(!shmq__block_free(s, (uint32_t)b, s->me, 1, 77));
   cr_assert(!shmq__block_free(s, (uint32_t)b, s->me, 0, 78));
   shmq__block_take_charge(s, (uint32_t)b, 0, 78);
-  cr_assert_eq(s->block_words[b], word);
+  cr_assert_eq(*block_word(s, (uint32_t)b), word);
   s->me++;
   shmq__block_take_charge(s, (uint32_t)b, 0, 77);
-  cr_assert_eq(block_owner(s->block_words[b]), s->me);
+  cr_assert_eq(block_owner(*block_word(s, (uint32_t)b)), s->me);
   cr_assert(shmq__block_free(s, (uint32_t)b, s->me, 0, 77));
   s->me--;
   end(q);

@@ -45,7 +45,7 @@ Test(core_geometry, parts_do_not_overlap) {
   }
   cr_assert_leq((void *)end, (void *)s->block_words);
   cr_assert_eq((uintptr_t)s->blocks % 4096, 0);
-  cr_assert_leq((void *)(s->block_words + 3), (void *)s->blocks);
+  cr_assert_leq((void *)block_word(s, 3), (void *)s->blocks);
   cr_assert_leq(g->blocks_at + 3 * 1024, g->bytes);
   shmq_detach(s);
   close(fd);

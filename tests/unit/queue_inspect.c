@@ -142,11 +142,11 @@ Test(queue_inspect, damage_is_told) {
 
 Test(queue_inspect, a_leaked_block_is_told_and_mended_by_nobody_alive) {
   shmq *q = begin();
-  atomic_store(&q->segment->block_words[1], block_make(3, BLOCK_NO_RING, 0));
+  atomic_store(block_word(q->segment, 1), block_make(3, BLOCK_NO_RING, 0));
   cr_assert_eq(audit(fd).leaked_blocks, 1);
-  atomic_store(&q->segment->block_words[1], block_make(q->segment->me, BLOCK_NO_RING, 0));
+  atomic_store(block_word(q->segment, 1), block_make(q->segment->me, BLOCK_NO_RING, 0));
   cr_assert_eq(audit(fd).leaked_blocks, 0, "its owner lives and may be about to use it");
-  atomic_store(&q->segment->block_words[1], 0);
+  atomic_store(block_word(q->segment, 1), 0);
   end(q);
 }
 

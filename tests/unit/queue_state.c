@@ -294,6 +294,19 @@ Test(queue_state, wait_is_woken_by_a_put_a_nack_and_a_shutdown) {
   end(q);
 }
 
+Test(queue_state, a_leave_with_nothing_to_return_makes_nobody_look) {
+  shmq *q = begin(0);
+  shmq_wait_item item = {.queue = q, .want = SHMQ_READABLE};
+  for (uint64_t i = 0; i < 3; i++) {
+    shmq *other = peer(fd, NULL);
+    cr_assert_eq(put_number(other, i), 0);
+    shmq_close(other);
+    cr_assert_eq(get_number(q), (int64_t)i);
+    cr_expect_eq(shmq_wait(&item, 1, SHMQ_NOWAIT), -EAGAIN);
+  }
+  end(q);
+}
+
 Test(queue_state, sixty_four_queues_at_once) {
   shmq_queue_options queues[64] = {{0}};
   char names[64][8];

@@ -365,6 +365,8 @@ SHMQ_API int shmq_service_run(shmq_service *service, const shmq_handler *handler
 /* For event loops, as shmq_event_fd and shmq_event_arm: readable when a request has come. */
 SHMQ_API int shmq_service_event_fd(shmq_service *service);
 SHMQ_API int shmq_service_event_arm(shmq_service *service);
+/* As shmq_event_word. */
+SHMQ_API int shmq_service_event_word(shmq_service *service, uint32_t **word, uint32_t *value);
 
 typedef struct shmq_service_stats {
   uint64_t taken, answered, failed; /* failed: answered with an error */

@@ -352,8 +352,14 @@ SHMQ_API int shmq_wait(shmq_wait_item *items, int n, int64_t deadline_ns);
  * eventfd and one helper thread with all signals blocked, the only thread this library ever starts. */
 SHMQ_API int shmq_event_fd(shmq *queue);
 /* Arm the descriptor. Returns: 1 readable now, do not poll; 0 armed; negative errno: -ESTALE it is the parent's,
- * from before a fork; shmq_event_fd makes the child one of its own. */
+ * from before a fork; shmq_event_fd makes the child one of its own. Where membarrier is forbidden it becomes readable
+ * within a millisecond, message or not. */
 SHMQ_API int shmq_event_arm(shmq *queue);
+/* For a caller that waits on futexes itself (FUTEX_WAIT in an io_uring, futex_waitv): no descriptor is made.
+ * Returns: 1 readable now, do not sleep; 0 sleep until *word is woken or is not *value: 32 bits, shared;
+ * -EOPNOTSUPP: membarrier is forbidden here, use shmq_event_fd.
+ * Shape: *word lives as long as the queue is open; it is for the kernel, not to be read or written. */
+SHMQ_API int shmq_event_word(shmq *queue, uint32_t **word, uint32_t *value);
 
 /* ---- guarding ---------------------------------------------------------------------------- */
 
