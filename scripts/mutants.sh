@@ -5,12 +5,12 @@
 #
 #   scripts/mutants.sh [--stages "model unit ..."] [--write] [NAME...]
 #
-# Stages, in this order unless stated: random unit model race crash soak fuzz. --write puts the table into
+# Stages, in this order unless stated: random unit integration model race crash soak fuzz. --write puts the table into
 # docs/design/mutants.md. Exit status 0: at least 95 % of the mutants were caught.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-stages="random unit model race crash soak fuzz"
+stages="random unit integration model race crash soak fuzz"
 write=no
 while [[ ${1-} == --* ]]; do
   case $1 in
@@ -57,6 +57,10 @@ stage_unit() {
   for test in $units; do
     by="unit, $test"; run 120 "$build/tests/unit/$test" || return 1
   done
+}
+stage_integration() {
+  by="integration, build"; need queue_event || return 1
+  by="integration, queue_event"; run 120 "$build/tests/integration/queue_event" || return 1
 }
 stage_race() {
   by="race, build"; need race || return 1
