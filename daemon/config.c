@@ -12,6 +12,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "rights.h"
+
 /* ---- values ---- */
 
 struct unit {
@@ -85,6 +87,7 @@ static const char *parse_value(const struct param *p, const char *text, int64_t 
   case PARAM_FLAG: return parse_flag(text, value) ? NULL : "must be yes or no";
   case PARAM_CHOICE:
     return parse_choice(text, p->choices, value) ? NULL : "is not one of the choices";
+  case PARAM_RIGHTS: return rights_check(text);
   }
   if (!good) return "is not a number of that kind";
   if (*value < p->min || *value > p->max) return "is out of range";

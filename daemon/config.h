@@ -18,7 +18,8 @@ enum param_type {
   PARAM_BYTES,    /* with K, M, G (of 1024) */
   PARAM_DURATION, /* with ns, us, ms, s, m, h; kept in ns */
   PARAM_FLAG,     /* yes, no */
-  PARAM_CHOICE    /* one of the words of `choices`, kept as its index */
+  PARAM_CHOICE,   /* one of the words of `choices`, kept as its index */
+  PARAM_RIGHTS    /* who may do what, rights.h */
 };
 
 /* When a changed value takes effect. */

@@ -26,7 +26,7 @@ void config_show(const struct config *config, FILE *to) {
 static const char *const type_names[] = {
     [PARAM_TEXT] = "text",   [PARAM_PATH] = "path",         [PARAM_COUNT] = "number",
     [PARAM_BYTES] = "bytes", [PARAM_DURATION] = "duration", [PARAM_FLAG] = "yes|no",
-    [PARAM_CHOICE] = ""};
+    [PARAM_CHOICE] = "",     [PARAM_RIGHTS] = "rights"};
 
 static void help_param(const struct param *p, FILE *to) {
   fprintf(to, "  %-16s %s%s", p->key, type_names[p->type], p->choices ? p->choices : "");

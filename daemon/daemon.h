@@ -15,6 +15,7 @@
 #include "alarm.h"
 #include "config.h"
 #include "io.h"
+#include "rights.h"
 #include "say.h"
 #include "shmq/rpc.h"
 
@@ -25,14 +26,26 @@ struct request;
 
 /* ---- resources ---- */
 
+/* Dispatch and rights read the same table. */
+struct operation {
+  uint16_t op;
+  enum right right;
+  /* Answer the request, now or later, by one of the request_ calls below. */
+  void (*serve)(struct request *request);
+};
+
 /* A kind of resource: one file in resource/, one row in the table in resource.c. */
 struct resource_kind {
   struct section_kind section;
   size_t bytes; /* of its struct, which begins with a struct resource */
   /* Open what its section says. Says why not. */
   int (*open)(struct resource *resource);
-  /* Answer the request, now or later, by one of the request_ calls below. */
-  void (*serve)(struct request *request);
+  /* What may be asked of it, ended by one without `serve`. */
+  const struct operation *operations;
+  /* May it be done now? 0, or an errno and a reason. May be NULL. */
+  int (*admit)(const struct resource *resource, const struct operation *operation, const char **why);
+  /* A worker that died had begun it: answer. NULL: it is served as if that had not been. */
+  void (*begun)(struct request *request);
   /* Once in each turn of the loop, after requests were taken: for what is done in groups. May be NULL. */
   void (*turn)(struct resource *resource);
   /* A session ends: give up what is kept for it. May be NULL. */
@@ -47,6 +60,7 @@ struct resource_kind {
 struct resource {
   const struct resource_kind *kind;
   const struct section *section;
+  struct rights *rights; /* its `allow` */
   struct daemon *daemon;
   struct resource *next;
   uint16_t number; /* from 1 */
@@ -58,8 +72,12 @@ int resources_open(struct daemon *daemon);
 /* Open what `fresh` has and the daemon's configuration has not: all or nothing. */
 int resources_add(struct daemon *daemon, const struct config *fresh);
 void resources_close(struct daemon *daemon);
+/* A reload has changed settings. */
+void resources_changed(struct daemon *daemon);
 void resources_turn(struct daemon *daemon);
 bool resources_idle(const struct daemon *daemon);
+/* Serve a request to it, if it may be done. */
+void resource_serve(struct request *request);
 struct resource *resource_find(struct daemon *daemon, uint16_t number);
 
 /* ---- requests ---- */
@@ -95,6 +113,9 @@ bool request_begun(const struct request *r);
 /* The answer if that matters: -ERESTART, or -ESTALE for what died with that worker; class RESTARTED. */
 void request_restarted(struct request *r, int status, enum shmq_executed executed, const char *text);
 
+/* Does the resource allow it to who asks? For what depends on more than the operation. */
+bool request_may(const struct request *r, enum right right);
+
 /* Copy the payload as a C string without NULs inside: -EINVAL, -ENAMETOOLONG. */
 int request_text(const struct request *r, char *to, size_t room);
 
@@ -123,6 +144,7 @@ int sessions_turn(struct daemon *daemon);
 void sessions_shut(struct daemon *daemon);
 void sessions_pause(struct daemon *daemon);
 bool sessions_idle(const struct daemon *daemon);
+const struct peer *session_peer(const struct session *session);
 uint32_t session_uid(const struct session *session);
 int32_t session_pid(const struct session *session);
 

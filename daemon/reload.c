@@ -8,8 +8,7 @@
 /* Copies of settings are made anew. */
 static void tell_changed(struct daemon *d) {
   d->spin_ns = section_number(d->settings, "spin");
-  for (struct resource *r = d->resources; r; r = r->next)
-    if (r->kind->changed) r->kind->changed(r);
+  resources_changed(d);
 }
 
 int daemon_reload(struct daemon *d, struct config *fresh) {

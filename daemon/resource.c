@@ -23,8 +23,10 @@ static int open_one(struct daemon *d, const struct resource_kind *kind,
   r->section = section;
   r->daemon = d;
   r->number = (uint16_t)(d->resource_count + 1);
-  int rc = kind->open(r);
+  r->rights = rights_new(section_text(section, "allow"));
+  int rc = r->rights ? kind->open(r) : -ENOMEM;
   if (rc) {
+    rights_free(r->rights);
     free(r);
     return rc;
   }
@@ -49,6 +51,7 @@ static void close_above(struct daemon *d, unsigned count) {
     r = d->resources;
     d->resources = r->next;
     r->kind->close(r);
+    rights_free(r->rights);
     free(r);
   }
 }
@@ -83,4 +86,51 @@ struct resource *resource_find(struct daemon *d, uint16_t number) {
   struct resource *r = d->resources;
   while (r && r->number != number) r = r->next;
   return r;
+}
+
+void resources_changed(struct daemon *d) {
+  for (struct resource *r = d->resources; r; r = r->next) {
+    struct rights *rights = rights_new(section_text(r->section, "allow"));
+    if (rights) {
+      rights_free(r->rights);
+      r->rights = rights;
+    }
+    if (r->kind->changed) r->kind->changed(r);
+  }
+}
+
+/* ---- serving ---- */
+
+static const struct operation *find_operation(const struct resource_kind *kind, uint16_t op) {
+  const struct operation *o = kind->operations;
+  while (o->serve && o->op != op) o++;
+  return o->serve ? o : NULL;
+}
+
+bool request_may(const struct request *r, enum right right) {
+  return rights_grant(r->resource->rights, session_peer(r->session), right);
+}
+
+static int may_serve(const struct request *r, const struct operation *o, const char **why) {
+  const struct resource_kind *kind = r->resource->kind;
+  *why = "no such operation";
+  if (!o) return -EOPNOTSUPP;
+  *why = "the resource does not allow you that";
+  if (!request_may(r, o->right)) return -EACCES;
+  return kind->admit ? kind->admit(r->resource, o, why) : 0;
+}
+
+/* What a dead worker had begun may have been done, though it would be refused now. */
+void resource_serve(struct request *r) {
+  const struct resource_kind *kind = r->resource->kind;
+  const struct operation *o = find_operation(kind, r->in.header.op);
+  bool begun = request_begun(r);
+  const char *why;
+  int rc = may_serve(r, o, &why);
+  if (o && begun && kind->begun)
+    kind->begun(r);
+  else if (rc)
+    request_fail(r, rc, begun ? SHMQ_EXECUTED_UNKNOWN : SHMQ_EXECUTED_NO, why);
+  else
+    o->serve(r);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+const struct peer *session_peer(const struct session *s) { return &s->peer; }
 uint32_t session_uid(const struct session *s) { return s->peer.uid; }
 int32_t session_pid(const struct session *s) { return s->peer.pid; }
 
@@ -49,6 +50,7 @@ void session_make_cold(struct session *s) {
 /* ---- the end ---- */
 
 static void free_tables(struct session *s) {
+  peer_free(&s->peer);
   handles_close(s);
   requests_close(s);
   shmq_service_close(s->service);
@@ -132,9 +134,8 @@ static int open_service(struct session *s, int memory) {
 }
 
 static int open_session(struct session *s, int memory) {
-  socklen_t size = sizeof s->peer;
-  if (getsockopt(s->socket, SOL_SOCKET, SO_PEERCRED, &s->peer, &size)) return -errno;
-  int rc = open_service(s, memory);
+  int rc = peer_read(&s->peer, s->socket);
+  if (!rc) rc = open_service(s, memory);
   if (!rc) rc = requests_open(s);
   if (!rc) rc = handles_open(s);
   return rc;

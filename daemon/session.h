@@ -28,7 +28,7 @@ struct session {
   enum session_state state;
   bool hot;
   bool shut; /* its queue is shut and empty: it ends with its last answer */
-  struct ucred peer;
+  struct peer peer;
   int socket;
   shmq_service *service;
   int64_t active_ns; /* when it last had a request */

@@ -17,7 +17,7 @@ static void dispatch(struct request *r) {
   }
   r->resource = resource_find(r->session->daemon, number);
   if (r->resource)
-    r->resource->kind->serve(r);
+    resource_serve(r);
   else
     request_error(r, -ENODEV, "no such resource");
 }

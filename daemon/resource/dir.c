@@ -18,6 +18,7 @@ static const struct param params[] = {
      PARAM_LIVE},
     {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL,
      "whether names may lead into other file systems", PARAM_LIVE},
+    RIGHTS_PARAM,
     {0},
 };
 
@@ -158,6 +159,7 @@ static int open_flags(const struct request *r, int *flags) {
       ~(uint64_t)(SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE | SHMQ_DIR_EXCLUSIVE | SHMQ_DIR_TRUNC))
     return -EINVAL;
   if (wanted && !((const struct dir *)r->resource)->writable) return -EROFS;
+  if (wanted && !request_may(r, RIGHT_WRITE)) return -EACCES;
   *flags = (wanted ? O_RDWR : O_RDONLY) | (wanted & SHMQ_DIR_CREATE ? O_CREAT : 0) |
            (wanted & SHMQ_DIR_EXCLUSIVE ? O_EXCL : 0) | (wanted & SHMQ_DIR_TRUNC ? O_TRUNC : 0);
   return 0;
@@ -272,6 +274,9 @@ static void serve_handle_io(struct request *r, enum io_what what) {
   io_submit(r->resource->daemon->io, &r->op);
 }
 
+static void serve_write(struct request *r) { serve_handle_io(r, IO_WRITE); }
+static void serve_sync(struct request *r) { serve_handle_io(r, IO_SYNC); }
+
 static void changed(struct request *r, struct job *job, int result) {
   if (job->work == dir_job_truncate) handle_release(r->session, r->scratch[READ_HANDLE]);
   if (result < 0)
@@ -306,6 +311,9 @@ static void serve_name(struct request *r, job_fn *work) {
   dir_job_start(r);
 }
 
+static void serve_mkdir(struct request *r) { serve_name(r, dir_job_mkdir); }
+static void serve_unlink(struct request *r) { serve_name(r, dir_job_unlink); }
+
 static void serve_rename(struct request *r) {
   struct job *job = dir_job_new(r, r->in.size, dir_job_rename, changed);
   if (!job) return;
@@ -330,34 +338,25 @@ static void serve_put(struct request *r) {
 
 /* ---- the table ---- */
 
-static bool changes(uint16_t op) { return op >= SHMQ_DIR_WRITE && op != SHMQ_DIR_GET; }
+static const struct operation operations[] = {{SHMQ_DIR_GET, RIGHT_READ, serve_open},
+                                              {SHMQ_DIR_OPEN, RIGHT_READ, serve_open},
+                                              {SHMQ_DIR_CLOSE, RIGHT_READ, serve_close},
+                                              {SHMQ_DIR_READ, RIGHT_READ, serve_read},
+                                              {SHMQ_DIR_STAT, RIGHT_READ, serve_stat},
+                                              {SHMQ_DIR_LIST, RIGHT_READ, serve_list},
+                                              {SHMQ_DIR_WRITE, RIGHT_WRITE, serve_write},
+                                              {SHMQ_DIR_SYNC, RIGHT_WRITE, serve_sync},
+                                              {SHMQ_DIR_TRUNCATE, RIGHT_WRITE, serve_truncate},
+                                              {SHMQ_DIR_MKDIR, RIGHT_WRITE, serve_mkdir},
+                                              {SHMQ_DIR_UNLINK, RIGHT_WRITE, serve_unlink},
+                                              {SHMQ_DIR_RENAME, RIGHT_WRITE, serve_rename},
+                                              {SHMQ_DIR_PUT, RIGHT_WRITE, serve_put},
+                                              {0}};
 
-static void dir_serve(struct request *r) {
-  uint16_t op = r->in.header.op;
-  if (changes(op) && !((const struct dir *)r->resource)->writable) {
-    request_error(r, -EROFS, "this tree is served for reading only");
-    return;
-  }
-  if (request_begun(r)) {
-    answer_begun(r);
-    return;
-  }
-  switch (op) {
-  case SHMQ_DIR_GET:
-  case SHMQ_DIR_OPEN: serve_open(r); return;
-  case SHMQ_DIR_CLOSE: serve_close(r); return;
-  case SHMQ_DIR_READ: serve_read(r); return;
-  case SHMQ_DIR_STAT: serve_stat(r); return;
-  case SHMQ_DIR_LIST: serve_list(r); return;
-  case SHMQ_DIR_WRITE: serve_handle_io(r, IO_WRITE); return;
-  case SHMQ_DIR_SYNC: serve_handle_io(r, IO_SYNC); return;
-  case SHMQ_DIR_TRUNCATE: serve_truncate(r); return;
-  case SHMQ_DIR_MKDIR: serve_name(r, dir_job_mkdir); return;
-  case SHMQ_DIR_UNLINK: serve_name(r, dir_job_unlink); return;
-  case SHMQ_DIR_RENAME: serve_rename(r); return;
-  case SHMQ_DIR_PUT: serve_put(r); return;
-  default: request_error(r, -EOPNOTSUPP, "no such operation");
-  }
+static int dir_admit(const struct resource *resource, const struct operation *o, const char **why) {
+  if (o->right == RIGHT_READ || ((const struct dir *)resource)->writable) return 0;
+  *why = "this tree is served for reading only";
+  return -EROFS;
 }
 
 static void dir_changed(struct resource *resource) {
@@ -382,6 +381,8 @@ static void dir_close(struct resource *resource) { close(((struct dir *)resource
 const struct resource_kind dir_kind = {.section = {"dir", true, params, "A directory tree", true},
                                        .bytes = sizeof(struct dir),
                                        .open = dir_open,
-                                       .serve = dir_serve,
+                                       .operations = operations,
+                                       .admit = dir_admit,
+                                       .begun = answer_begun,
                                        .changed = dir_changed,
                                        .close = dir_close};

@@ -27,6 +27,7 @@ static const struct param params[] = {
     {"keys", PARAM_COUNT, "1048576", 0, 1 << 26, NULL,
      "idempotency keys remembered: a record is not appended twice under one of them",
      PARAM_FIXED},
+    RIGHTS_PARAM,
     {0},
 };
 
@@ -40,7 +41,8 @@ static void acknowledged(struct request *r) {
   request_value(r, r->scratch[COMMIT_NUMBER], r->scratch[COMMIT_REPEATED], NULL, 0);
 }
 
-static void serve_append(struct log *log, struct request *r) {
+static void serve_append(struct request *r) {
+  struct log *log = (struct log *)r->resource;
   bool keyed = request_arg(r, 1) & SHMQ_LOG_KEYED;
   size_t skip = keyed ? sizeof(shmq_id) : 0;
   shmq_id key;
@@ -82,7 +84,8 @@ static void follow(struct log *log, struct request *r) {
   log->followers_end = &r->next;
 }
 
-static void serve_read(struct log *log, struct request *r) {
+static void serve_read(struct request *r) {
+  struct log *log = (struct log *)r->resource;
   uint64_t number = request_arg(r, 0);
   if (number >= log->commit.written) {
     if (r->in.header.op == SHMQ_LOG_FOLLOW)
@@ -104,7 +107,8 @@ static void serve_read(struct log *log, struct request *r) {
   io_submit(log->base.daemon->io, &r->op);
 }
 
-static void serve_trim(struct log *log, struct request *r) {
+static void serve_trim(struct request *r) {
+  struct log *log = (struct log *)r->resource;
   int rc = log->commit.state == LOG_TURNING
                ? -EAGAIN
                : log_files_trim(&log->commit.files, request_arg(r, 0));
@@ -112,6 +116,11 @@ static void serve_trim(struct log *log, struct request *r) {
     request_error(r, rc, NULL);
   else
     request_value(r, log->commit.files.segments[0].first, 0, NULL, 0);
+}
+
+static void serve_status(struct request *r) {
+  const struct log_commit *commit = &((struct log *)r->resource)->commit;
+  request_value(r, commit->files.segments[0].first, commit->written, NULL, 0);
 }
 
 static struct request *take_followers(struct log *log) {
@@ -127,28 +136,24 @@ static void advanced(struct log_commit *commit) {
   struct request *list = take_followers(log);
   for (struct request *next; list; list = next) {
     next = list->next;
-    serve_read(log, list);
+    serve_read(list);
   }
 }
 
 /* ---- the table ---- */
 
-static void log_serve(struct request *r) {
-  struct log *log = (struct log *)r->resource;
-  if (log->commit.state == LOG_BROKEN) {
-    request_fail(r, -EIO, SHMQ_EXECUTED_NO, "the log is damaged");
-    return;
-  }
-  switch (r->in.header.op) {
-  case SHMQ_LOG_APPEND: serve_append(log, r); return;
-  case SHMQ_LOG_READ:
-  case SHMQ_LOG_FOLLOW: serve_read(log, r); return;
-  case SHMQ_LOG_TRIM: serve_trim(log, r); return;
-  case SHMQ_LOG_STATUS:
-    request_value(r, log->commit.files.segments[0].first, log->commit.written, NULL, 0);
-    return;
-  default: request_error(r, -EOPNOTSUPP, "no such operation");
-  }
+static const struct operation operations[] = {{SHMQ_LOG_APPEND, RIGHT_WRITE, serve_append},
+                                              {SHMQ_LOG_READ, RIGHT_READ, serve_read},
+                                              {SHMQ_LOG_FOLLOW, RIGHT_READ, serve_read},
+                                              {SHMQ_LOG_TRIM, RIGHT_ADMIN, serve_trim},
+                                              {SHMQ_LOG_STATUS, RIGHT_READ, serve_status},
+                                              {0}};
+
+static int log_admit(const struct resource *resource, const struct operation *o, const char **why) {
+  (void)o;
+  if (((const struct log *)resource)->commit.state != LOG_BROKEN) return 0;
+  *why = "the log is damaged";
+  return -EIO;
 }
 
 static void log_turn(struct resource *resource) {
@@ -191,7 +196,8 @@ static int log_open(struct resource *resource) {
 const struct resource_kind log_kind = {.section = {"log", true, params, "Records, in order", true},
                                        .bytes = sizeof(struct log),
                                        .open = log_open,
-                                       .serve = log_serve,
+                                       .operations = operations,
+                                       .admit = log_admit,
                                        .turn = log_turn,
                                        .leave = log_leave,
                                        .idle = log_idle,

@@ -54,7 +54,7 @@ static void serve_backlog(struct log_commit *c) {
   struct request *list = take_all(&c->backlog, &c->backlog_end);
   for (struct request *next; list; list = next) {
     next = list->next;
-    list->resource->kind->serve(list);
+    resource_serve(list);
   }
 }
 

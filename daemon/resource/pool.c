@@ -28,6 +28,7 @@ static const struct param params[] = {
     {"tokens", PARAM_TEXT, "", 0, 0, NULL, "the tokens' texts, separated by spaces", PARAM_FIXED},
     {"count", PARAM_COUNT, "0", 0, 65536, NULL, "so many tokens more, named 1, 2, 3 and so on",
      PARAM_FIXED},
+    RIGHTS_PARAM,
     {0},
 };
 
@@ -54,7 +55,8 @@ static void hand_out_free(struct pool *p) {
 }
 
 /* Who comes now is behind those who wait. */
-static void serve_take(struct pool *p, struct request *r) {
+static void serve_take(struct request *r) {
+  struct pool *p = (struct pool *)r->resource;
   if (request_arg(r, 0) > 1) {
     request_error(r, -EINVAL, NULL);
   } else if (p->free && !p->waiting.first) {
@@ -70,10 +72,11 @@ static void serve_take(struct pool *p, struct request *r) {
 static bool may_give(const struct request *r, const struct session *holder) {
   if (holder == r->session) return true;
   uint32_t uid = session_uid(r->session);
-  return request_arg(r, 1) && (uid == session_uid(holder) || uid == 0);
+  return request_arg(r, 1) && (uid == session_uid(holder) || request_may(r, RIGHT_ADMIN));
 }
 
-static void serve_give(struct pool *p, struct request *r) {
+static void serve_give(struct request *r) {
+  struct pool *p = (struct pool *)r->resource;
   uint64_t number = request_arg(r, 0);
   struct token *t = number - 1 < p->count ? &p->tokens[number - 1] : NULL;
   if (!t || !t->holder) {
@@ -107,7 +110,8 @@ static void write_entry(const struct pool *p, const struct token *t, char *to) {
   memcpy(to + sizeof e, t->text, e.bytes);
 }
 
-static void serve_list(struct pool *p, struct request *r) {
+static void serve_list(struct request *r) {
+  struct pool *p = (struct pool *)r->resource;
   size_t filled = 0, i = request_arg(r, 0) < p->count ? (size_t)request_arg(r, 0) : p->count;
   size_t first = i;
   for (; i < p->count && r->in.room - filled >= entry_bytes(&p->tokens[i]); i++) {
@@ -122,15 +126,10 @@ static void serve_list(struct pool *p, struct request *r) {
 
 /* ---- the table ---- */
 
-static void pool_serve(struct request *r) {
-  struct pool *p = (struct pool *)r->resource;
-  switch (r->in.header.op) {
-  case SHMQ_POOL_TAKE: serve_take(p, r); return;
-  case SHMQ_POOL_GIVE: serve_give(p, r); return;
-  case SHMQ_POOL_LIST: serve_list(p, r); return;
-  default: request_error(r, -EOPNOTSUPP, "no such operation");
-  }
-}
+static const struct operation operations[] = {{SHMQ_POOL_TAKE, RIGHT_WRITE, serve_take},
+                                              {SHMQ_POOL_GIVE, RIGHT_WRITE, serve_give},
+                                              {SHMQ_POOL_LIST, RIGHT_READ, serve_list},
+                                              {0}};
 
 /* A daemon that drains tells every session to leave, and they may still be using what they hold: nobody else
  * gets it. */
@@ -189,6 +188,6 @@ const struct resource_kind pool_kind = {.section = {"pool", true, params,
                                                     "Tokens that one session holds at a time", true},
                                         .bytes = sizeof(struct pool),
                                         .open = pool_open,
-                                        .serve = pool_serve,
+                                        .operations = operations,
                                         .leave = pool_leave,
                                         .close = pool_close};

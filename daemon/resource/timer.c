@@ -51,6 +51,7 @@ static const struct param params[] = {
      "patterns of the queues that messages may be put into, separated by spaces; as SEGMENT/QUEUE",
      PARAM_LIVE},
     {"max", PARAM_COUNT, "1024", 1, 1 << 20, NULL, "timers that put messages, at once", PARAM_LIVE},
+    RIGHTS_PARAM,
     {0},
 };
 
@@ -69,7 +70,8 @@ static void no_wake(struct request *r) {
   alarm_clear(alarms_of((struct timers *)r->resource), &w->alarm);
 }
 
-static void serve_wait(struct timers *t, struct request *r) {
+static void serve_wait(struct request *r) {
+  struct timers *t = (struct timers *)r->resource;
   struct wake *w = calloc(1, sizeof *w);
   if (!w) {
     request_error(r, -ENOMEM, NULL);
@@ -189,7 +191,8 @@ static struct timer *new_timer(struct timers *t, const struct request *r, int *r
   return timer;
 }
 
-static void serve_set(struct timers *t, struct request *r) {
+static void serve_set(struct request *r) {
+  struct timers *t = (struct timers *)r->resource;
   int64_t when = (int64_t)request_arg(r, 0), period = (int64_t)request_arg(r, 1);
   int rc = 0;
   if (when < 0 || period < 0 || (period && period < SHMQ_TIMER_PERIOD_MIN) ||
@@ -210,11 +213,12 @@ static void serve_set(struct timers *t, struct request *r) {
   request_value(r, timer->id, 0, NULL, 0);
 }
 
-static void serve_clear(struct timers *t, struct request *r) {
+static void serve_clear(struct request *r) {
+  struct timers *t = (struct timers *)r->resource;
   struct timer *timer = t->first;
   uint32_t uid = session_uid(r->session);
   while (timer && timer->id != request_arg(r, 0)) timer = timer->next;
-  if (!timer || (uid && uid != timer->uid)) {
+  if (!timer || (uid != timer->uid && !request_may(r, RIGHT_ADMIN))) {
     request_error(r, timer ? -EPERM : -ENOENT, timer ? "another user's timer" : "no such timer");
     return;
   }
@@ -242,7 +246,8 @@ static size_t write_entry(const struct timer *timer, char *to, size_t room) {
 }
 
 /* Newest first, so that going on below the last one listed misses and repeats none. */
-static void serve_list(struct timers *t, struct request *r) {
+static void serve_list(struct request *r) {
+  struct timers *t = (struct timers *)r->resource;
   uint64_t below = request_arg(r, 0) ? request_arg(r, 0) : UINT64_MAX, last = 0;
   size_t filled = 0;
   const struct timer *timer = t->first;
@@ -261,16 +266,11 @@ static void serve_list(struct timers *t, struct request *r) {
 
 /* ---- the table ---- */
 
-static void timer_serve(struct request *r) {
-  struct timers *t = (struct timers *)r->resource;
-  switch (r->in.header.op) {
-  case SHMQ_TIMER_WAIT: serve_wait(t, r); return;
-  case SHMQ_TIMER_SET: serve_set(t, r); return;
-  case SHMQ_TIMER_CLEAR: serve_clear(t, r); return;
-  case SHMQ_TIMER_LIST: serve_list(t, r); return;
-  default: request_error(r, -EOPNOTSUPP, "no such operation");
-  }
-}
+static const struct operation operations[] = {{SHMQ_TIMER_WAIT, RIGHT_READ, serve_wait},
+                                              {SHMQ_TIMER_SET, RIGHT_WRITE, serve_set},
+                                              {SHMQ_TIMER_CLEAR, RIGHT_WRITE, serve_clear},
+                                              {SHMQ_TIMER_LIST, RIGHT_READ, serve_list},
+                                              {0}};
 
 static void timer_leave(struct resource *resource, struct session *session) {
   wait_list_leave(&((struct timers *)resource)->waiting, session);
@@ -298,7 +298,7 @@ const struct resource_kind timer_kind = {
     .section = {"timer", true, params, "Answers and messages at a time", true},
     .bytes = sizeof(struct timers),
     .open = timer_open,
-    .serve = timer_serve,
+    .operations = operations,
     .leave = timer_leave,
     .idle = timer_idle,
     .close = timer_close};

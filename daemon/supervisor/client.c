@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "supervisor/memory.h"
@@ -33,12 +34,40 @@ static int send_answer(int socket, const shmq_hello *hello, int fd) {
   return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
+/* Counted against what its user may have; 0 or a negative errno. */
+static int charge(struct client *c, const struct share *more) {
+  int rc = account_take(c->account, c->supervisor->settings, more);
+  if (rc) return rc;
+  c->share.sessions += more->sessions;
+  c->share.operations += more->operations;
+  c->share.bytes += more->bytes;
+  c->share.handles += more->handles;
+  return 0;
+}
+
+/* Memory that was made and is not used yet costs nothing, and its size is known then. */
+static int make_memory(struct client *c, const shmq_session_options *wanted) {
+  const struct section *settings = c->supervisor->settings;
+  struct stat st;
+  int rc = session_memory(settings, wanted, &c->credits, &c->memory);
+  if (rc) return rc;
+  rc = fstat(c->memory, &st) ? -errno : 0;
+  if (!rc)
+    rc = charge(c, &(struct share){.operations = c->credits,
+                                   .bytes = (uint64_t)st.st_size,
+                                   .handles = (uint64_t)section_number(settings, "handles")});
+  if (!rc) return 0;
+  close(c->memory);
+  c->memory = -1;
+  return rc;
+}
+
 static int greet(struct client *c) {
   shmq_hello hello;
   ssize_t n = recv(c->socket.fd, &hello, sizeof hello, MSG_DONTWAIT);
   if (n < 0) return errno == EAGAIN || errno == EINTR ? -EAGAIN : -errno;
   if ((size_t)n != sizeof hello || hello.magic != SHMQ_HELLO_MAGIC) return -EPROTO;
-  int rc = session_memory(c->supervisor->settings, &hello.options, &c->credits, &c->memory);
+  int rc = make_memory(c, &hello.options);
   hello.status = rc;
   int sent = send_answer(c->socket.fd, &hello, rc ? -1 : c->memory);
   return rc ? rc : sent;
@@ -54,6 +83,7 @@ static void client_free(struct client *c) {
   shutdown(c->socket.fd, SHUT_RDWR); /* the worker, which has it too, sees the end */
   source_close(sv->epoll, &c->socket);
   if (c->memory >= 0) close(c->memory);
+  if (c->account) account_give(&sv->accounts, c->account, &c->share);
   free(c);
 }
 
@@ -84,7 +114,29 @@ static struct client *add(struct supervisor *sv, int socket) {
   return c;
 }
 
-int client_new(struct supervisor *sv, int socket) { return add(sv, socket) ? 0 : -ENOMEM; }
+static int account_of(struct supervisor *sv, int socket, struct account **account) {
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size)) return -errno;
+  *account = account_find(&sv->accounts, peer.uid);
+  return *account ? 0 : -ENOMEM;
+}
+
+int client_new(struct supervisor *sv, int socket) {
+  const struct share one = {.sessions = 1};
+  struct account *account;
+  int rc = account_of(sv, socket, &account);
+  if (!rc) rc = account_take(account, sv->settings, &one);
+  if (rc) return rc;
+  struct client *c = add(sv, socket);
+  if (!c) {
+    account_give(&sv->accounts, account, &one);
+    return -ENOMEM;
+  }
+  c->account = account;
+  c->share = one;
+  return 0;
+}
 
 void clients_close(struct supervisor *sv) {
   while (sv->clients) client_free(sv->clients);

@@ -22,6 +22,7 @@
 #include "config.h"
 #include "say.h"
 #include "shmq/rpc.h"
+#include "supervisor/account.h"
 #include "supervisor/event.h"
 #include "supervisor/restart.h"
 #include "supervisor/spawn.h"
@@ -111,6 +112,8 @@ struct client {
   struct source socket;
   int memory; /* -1: it has not said what it wants */
   uint32_t credits;
+  struct account *account; /* of its user */
+  struct share share;      /* what it has taken of that */
   bool passed; /* the present worker has it */
   uint64_t number;
 };
@@ -139,6 +142,7 @@ struct supervisor {
   struct source listener, signals;
   struct client *clients;
   unsigned client_count;
+  struct account *accounts; /* one for each user who has clients */
   uint64_t next_number;
   struct child *children; /* the worker and all instances of services */
   struct worker worker;
