@@ -3,8 +3,6 @@
  * A session's turn: a bounded number of its requests are taken and begun. One that brings nothing goes to
  * sleep behind its doorbell.
  */
-#include <poll.h>
-
 #include "session.h"
 
 enum { TURN_REQUESTS = 32, TURN_BYTES = 256 << 10 };
@@ -23,7 +21,7 @@ static void dispatch(struct request *r) {
 }
 
 static void doorbell(struct io_op *op, int result) {
-  struct session *s = op->buffer;
+  struct session *s = (struct session *)((char *)op - offsetof(struct session, bell_op));
   s->polls--;
   s->bell_polled = false;
   if (s->state == SESSION_OPEN && result < 0)
@@ -36,16 +34,15 @@ static void doorbell(struct io_op *op, int result) {
 
 /* Sleep behind the doorbell: announced, looked again, and only then no longer polled. */
 static void go_to_sleep(struct session *s) {
-  int fd = shmq_service_event_fd(s->service);
-  int rc = fd < 0 ? fd : shmq_service_event_arm(s->service);
+  uint32_t *word, value;
+  int rc = shmq_service_event_word(s->service, &word, &value);
   if (rc < 0) {
     session_end(s, "its doorbell cannot be armed");
     return;
   }
   if (rc > 0) return;
   session_make_cold(s);
-  s->bell_op =
-      (struct io_op){.what = IO_POLL, .fd = fd, .flags = POLLIN, .buffer = s, .done = doorbell};
+  s->bell_op = (struct io_op){.what = IO_FUTEX, .buffer = word, .offset = value, .done = doorbell};
   s->bell_polled = true;
   s->polls++;
   io_submit(s->daemon->io, &s->bell_op);
