@@ -66,7 +66,7 @@ struct resource {
   uint16_t number; /* from 1 */
 };
 
-extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind;
+extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind, kv_kind;
 
 int resources_open(struct daemon *daemon);
 /* Open what `fresh` has and the daemon's configuration has not: all or nothing. */
@@ -104,6 +104,11 @@ void request_value(struct request *r, uint64_t value0, uint64_t value1, const vo
 void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size);
 void request_error(struct request *r, int status, const char *text);
 void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text);
+
+/* An error that left everything as it was. */
+static inline void request_refuse(struct request *r, int status, const char *text) {
+  request_fail(r, status, SHMQ_EXECUTED_NO, text);
+}
 
 /* What a worker has died of is delivered again. Say that executing it begins, where a second execution would not be the
  * same, or would not find its payload as it was; may be called on a helper thread. */

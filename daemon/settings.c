@@ -70,9 +70,13 @@ static const struct param params[] = {
 static const struct section_kind daemon_section = {
     .name = "daemon", .params = params, .help = "The daemon itself and its sessions"};
 
-const struct section_kind *const section_kinds[] = {
-    &daemon_section,    &dir_kind.section,   &log_kind.section,
-    &pool_kind.section, &timer_kind.section, NULL};
+const struct section_kind *const section_kinds[] = {&daemon_section,
+                                                    &dir_kind.section,
+                                                    &log_kind.section,
+                                                    &kv_kind.section,
+                                                    &pool_kind.section,
+                                                    &timer_kind.section,
+                                                    NULL};
 
 /* ---- sources ---- */
 

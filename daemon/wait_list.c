@@ -5,6 +5,7 @@ enum { LOOK_NS = 100000000 };
 
 static struct request *detach(struct wait_list *l) {
   struct request *list = l->first;
+  for (struct request *r = list; r; r = r->next) request_park(r, false);
   l->first = NULL;
   l->end = &l->first;
   l->count = 0;
@@ -79,6 +80,7 @@ void wait_list_remove(struct wait_list *l, struct request *r) {
   if (!*at) l->end = at;
   request_park(r, false);
   l->count--;
+  request_park(r, false);
 }
 
 static void fail_those(struct wait_list *l, const struct session *session, int status,

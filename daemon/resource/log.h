@@ -51,7 +51,7 @@ struct log_segment {
 /* The files. log_file.c; the functions that block are called at start or on a helper thread. */
 struct log_files {
   int directory;
-  const char *name; /* of the resource, for messages */
+  const char *name; /* KIND:NAME of the resource, for messages */
   uint64_t segment_bytes;
   struct log_segment *segments; /* oldest first; the last is written to */
   size_t count, room;

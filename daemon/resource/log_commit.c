@@ -9,6 +9,7 @@
 #include "resource/log_commit.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -93,12 +94,12 @@ static int recover(struct log_commit *c) {
 
 /* Written, perhaps; on disk, perhaps. The files say what there really is. */
 static void fail(struct log_commit *c, int error) {
-  say(SAY_ERROR, "[log:%s] %s: stopped, reading back", c->files.name, strerror(-error));
+  say(SAY_ERROR, "[%s] %s: stopped, reading back", c->files.name, strerror(-error));
   struct request *list = take_all(&c->waiting, &c->waiting_end);
   int rc = recover(c);
   if (rc) {
     c->state = LOG_BROKEN;
-    say(SAY_ERROR, "[log:%s] cannot be read back: %s", c->files.name, strerror(-rc));
+    say(SAY_ERROR, "[%s] cannot be read back: %s", c->files.name, strerror(-rc));
   }
   for (struct request *next; list; list = next) {
     next = list->next;
@@ -199,7 +200,7 @@ static int make_spare(struct io_op *op) { return log_files_make_spare(op->buffer
 static void spare_made(struct io_op *op, int result) {
   struct log_commit *c = (struct log_commit *)((char *)op - offsetof(struct log_commit, spare_op));
   c->making_spare = false;
-  if (result) say(SAY_WARNING, "[log:%s] no spare file: %s", c->files.name, strerror(-result));
+  if (result) say(SAY_WARNING, "[%s] no spare file: %s", c->files.name, strerror(-result));
 }
 
 /* Early enough to be there when the present segment is full. */
@@ -269,6 +270,11 @@ void log_commit_turn(struct log_commit *c) {
     sync_file(c);
 }
 
+void log_commit_sync(struct log_commit *c) {
+  c->filling->to_disk = c->filling->bytes > 0;
+  c->sync_wanted = true;
+}
+
 bool log_commit_idle(const struct log_commit *c) {
   bool busy = c->waiting || c->backlog || c->making_spare || c->filling->bytes;
   return c->state == LOG_BROKEN || (c->state == LOG_READY && !busy);
@@ -318,6 +324,14 @@ static bool recorded(const struct log_commit *c, const struct request *r,
                      const struct record_name *name, uint64_t *number) {
   if (name->flags == SHMQ_LOG_KEYED) return log_keys_find(&c->keys, &name->id, number);
   return r->in.attempts > 1 && log_keys_find(&c->requests, &name->id, number);
+}
+
+bool log_commit_repeated(struct log_commit *c, struct request *r, enum shmq_log_ack ack) {
+  struct record_name name = name_of(c, r, NULL);
+  uint64_t number;
+  if (!recorded(c, r, &name, &number)) return false;
+  log_commit_wait(c, r, ack, number, true);
+  return true;
 }
 
 static uint64_t stage(struct log_commit *c, const struct record_name *name,
@@ -380,6 +394,8 @@ int log_commit_open(struct log_commit *c, const struct log_commit_user *user,
                     const struct resource *resource, const char *path, uint64_t segment_bytes,
                     size_t keys) {
   *c = (struct log_commit){.user = user, .io = resource->daemon->io};
+  snprintf(c->label, sizeof c->label, "%s:%s", resource->kind->section.name,
+           resource->section->name);
   c->waiting_end = &c->waiting;
   c->backlog_end = &c->backlog;
   c->files.directory = c->files.spare = -1;
@@ -387,8 +403,7 @@ int log_commit_open(struct log_commit *c, const struct log_commit_user *user,
   log_keys_init(&c->requests, REQUESTS_KEPT);
   for (int i = 0; i < 2; i++) c->batches[i].data = aligned_alloc(LOG_BLOCK, LOG_BATCH_MAX);
   int rc = c->batches[0].data && c->batches[1].data ? 0 : -ENOMEM;
-  if (!rc)
-    rc = log_files_open(&c->files, path, whole_blocks(segment_bytes), resource->section->name);
+  if (!rc) rc = log_files_open(&c->files, path, whole_blocks(segment_bytes), c->label);
   if (!rc) rc = recover(c);
   if (rc) log_commit_close(c);
   return rc;

@@ -38,6 +38,7 @@ struct log_batch {
 struct log_commit {
   const struct log_commit_user *user;
   struct io *io;
+  char label[64]; /* KIND:NAME, for messages */
   struct log_files files;
   struct log_keys keys;
   struct log_keys requests; /* of the last records before this worker: what may be delivered again */
@@ -67,6 +68,8 @@ int log_commit_open(struct log_commit *commit, const struct log_commit_user *use
 void log_commit_close(struct log_commit *commit);
 void log_commit_turn(struct log_commit *commit);
 bool log_commit_idle(const struct log_commit *commit);
+/* Have everything appended so far on the disk soon, though nobody waits for it. */
+void log_commit_sync(struct log_commit *commit);
 
 /* Append a record for the request, which is acknowledged once, now or later; or fails. With a key that
  * was recorded before it waits for that record, with COMMIT_REPEATED set; so does, without a key, a request that was
@@ -74,6 +77,9 @@ bool log_commit_idle(const struct log_commit *commit);
  * off and comes again through its resource's `serve`; or a negative errno, and the request is the caller's. */
 int64_t log_commit_append(struct log_commit *commit, struct request *r, enum shmq_log_ack ack,
                           const shmq_id *key, const struct iovec *parts, int count);
+/* The request was recorded before a worker died of it: it waits for that record, with COMMIT_REPEATED set. For what
+ * must know it before it makes the record. */
+bool log_commit_repeated(struct log_commit *commit, struct request *r, enum shmq_log_ack ack);
 /* Is there room for a record of so many bytes without putting it off? */
 bool log_commit_room(const struct log_commit *commit, size_t record_bytes);
 /* Have the request come again when there is room. */

@@ -298,7 +298,7 @@ static int cut_tail(struct log_files *f, int fd, uint64_t offset) {
   for (size_t i = 0; !rc && i < w.bytes && offset + i < end && !dirty; i++) dirty = w.data[i] != 0;
   free(w.data);
   if (rc || (!dirty && w.end >= f->segment_bytes)) return rc;
-  if (dirty) say(SAY_NOTICE, "[log:%s] a torn tail was cut at offset %" PRIu64, f->name, offset);
+  if (dirty) say(SAY_NOTICE, "[%s] a torn tail was cut at offset %" PRIu64, f->name, offset);
   return write_zeros(fd, offset, w.end >= f->segment_bytes ? end : f->segment_bytes);
 }
 
@@ -330,7 +330,7 @@ int log_files_recover(struct log_files *f, log_record_fn *fn, void *ctx, uint64_
   *offset = 0;
   for (size_t i = 0; i < count; i++) {
     if (f->segments[i].first != *next) {
-      say(SAY_ERROR, "[log:%s] damaged: record %" PRIu64 " is missing", f->name, *next);
+      say(SAY_ERROR, "[%s] damaged: record %" PRIu64 " is missing", f->name, *next);
       return -EBADMSG;
     }
     f->count = i + 1; /* marks go to the last */

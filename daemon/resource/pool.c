@@ -58,14 +58,14 @@ static void hand_out_free(struct pool *p) {
 static void serve_take(struct request *r) {
   struct pool *p = (struct pool *)r->resource;
   if (request_arg(r, 0) > 1) {
-    request_error(r, -EINVAL, NULL);
+    request_refuse(r, -EINVAL, NULL);
   } else if (p->free && !p->waiting.first) {
     hand_out(p, r);
   } else if (request_arg(r, 0)) {
     wait_list_add(&p->waiting, r);
     hand_out_free(p);
   } else {
-    request_error(r, -EAGAIN, "every token is taken");
+    request_refuse(r, -EAGAIN, "every token is taken");
   }
 }
 
@@ -80,11 +80,11 @@ static void serve_give(struct request *r) {
   uint64_t number = request_arg(r, 0);
   struct token *t = number - 1 < p->count ? &p->tokens[number - 1] : NULL;
   if (!t || !t->holder) {
-    request_error(r, -ENOENT, t ? "nobody holds that token" : "no such token");
+    request_refuse(r, -ENOENT, t ? "nobody holds that token" : "no such token");
     return;
   }
   if (!may_give(r, t->holder)) {
-    request_error(r, -EPERM, "another session holds that token");
+    request_refuse(r, -EPERM, "another session holds that token");
     return;
   }
   put_free(p, t);
@@ -119,7 +119,7 @@ static void serve_list(struct request *r) {
     filled += entry_bytes(&p->tokens[i]);
   }
   if (i == first && i < p->count)
-    request_error(r, -EMSGSIZE, NULL);
+    request_refuse(r, -EMSGSIZE, NULL);
   else
     request_in_place(r, i < p->count ? i : 0, p->waiting.count, filled);
 }

@@ -74,7 +74,7 @@ static void serve_wait(struct request *r) {
   struct timers *t = (struct timers *)r->resource;
   struct wake *w = calloc(1, sizeof *w);
   if (!w) {
-    request_error(r, -ENOMEM, NULL);
+    request_refuse(r, -ENOMEM, NULL);
     return;
   }
   *w = (struct wake){.alarm.ring = wake, .request = r};
@@ -202,7 +202,7 @@ static void serve_set(struct request *r) {
     rc = -EDQUOT;
   struct timer *timer = rc ? NULL : new_timer(t, r, &rc);
   if (rc) {
-    request_error(r, rc, rc == -EACCES ? "the configuration lets no timer put into that queue" : NULL);
+    request_refuse(r, rc, rc == -EACCES ? "the configuration lets no timer put into that queue" : NULL);
     return;
   }
   timer->id = ++t->last_id;
@@ -219,7 +219,7 @@ static void serve_clear(struct request *r) {
   uint32_t uid = session_uid(r->session);
   while (timer && timer->id != request_arg(r, 0)) timer = timer->next;
   if (!timer || (uid != timer->uid && !request_may(r, RIGHT_ADMIN))) {
-    request_error(r, timer ? -EPERM : -ENOENT, timer ? "another user's timer" : "no such timer");
+    request_refuse(r, timer ? -EPERM : -ENOENT, timer ? "another user's timer" : "no such timer");
     return;
   }
   uint64_t put = timer->put;
@@ -259,7 +259,7 @@ static void serve_list(struct request *r) {
     last = timer->id;
   }
   if (timer && !filled)
-    request_error(r, -EMSGSIZE, NULL);
+    request_refuse(r, -EMSGSIZE, NULL);
   else
     request_in_place(r, timer ? last : 0, t->waiting.count, filled);
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,29 +36,41 @@ static inline void forbid_uring(void) {
     _exit(126);
 }
 
-static inline void shmqd_start(struct shmqd *d) {
-  char program[512], config[160], tree[160], log[160], ready_fd[16], byte;
+static inline void shmqd_exec(const struct shmqd *d, const char *ready_fd) {
+  char program[512], config[160], tree[160], log[160];
   const char *build = getenv("SHMQ_BUILD_DIR");
-  int ready[2];
   snprintf(program, sizeof program, "%s/daemon/shmqd", build ? build : ".");
   snprintf(config, sizeof config, "%s/shmqd.conf", d->dir);
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);
   snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getenv("TEST_FORBID_URING")) forbid_uring();
+  execl(program, "shmqd", "-q", "--config", config, "--dir", d->dir, "--ready-fd", ready_fd, "--set",
+        tree, "--set", "dir:tree.rights=write", "--set", log, "--set", "log:log.segment_bytes=2M",
+        (char *)NULL);
+  _exit(127);
+}
+
+/* Returns whether it is ready, and not dead. */
+static inline bool shmqd_try(struct shmqd *d, bool quiet) {
+  char ready_fd[16], byte;
+  int ready[2];
   MUST(pipe(ready));
   snprintf(ready_fd, sizeof ready_fd, "%d", ready[1]);
   d->pid = fork();
   if (d->pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(ready[0]);
-    if (getenv("TEST_FORBID_URING")) forbid_uring();
-    execl(program, "shmqd", "-q", "--config", config, "--dir", d->dir, "--ready-fd", ready_fd, "--set",
-          tree, "--set", "dir:tree.rights=write", "--set", log, "--set",
-          "log:log.segment_bytes=2M", (char *)NULL);
-    _exit(127);
+    if (quiet && !freopen("/dev/null", "w", stderr)) abort();
+    shmqd_exec(d, ready_fd);
   }
   close(ready[1]);
-  if (read(ready[0], &byte, 1) != 1) abort();
+  bool is_ready = read(ready[0], &byte, 1) == 1;
   close(ready[0]);
+  return is_ready;
+}
+
+static inline void shmqd_start(struct shmqd *d) {
+  if (!shmqd_try(d, false)) abort();
 }
 
 /* With further sections of configuration, in which %s is its directory. */
@@ -91,12 +104,6 @@ static inline int shmqd_stop(struct shmqd *d, int signal_number) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-static inline void shmqd_remove(struct shmqd *d) {
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", d->dir);
-  if (system(command)) abort();
-}
-
 /* The worker's pid: the daemon's only child here. 0: it has none just now. */
 static inline pid_t shmqd_worker(const struct shmqd *d) {
   char path[64];
@@ -107,6 +114,27 @@ static inline pid_t shmqd_worker(const struct shmqd *d) {
   if (fscanf(file, "%d", &pid) != 1) pid = 0;
   fclose(file);
   return pid;
+}
+
+/* As if the machine had lost them: supervisor and worker at any instruction, and neither sees the other go. */
+static inline void shmqd_kill_all(struct shmqd *d) {
+  kill(d->pid, SIGSTOP);
+  pid_t worker = shmqd_worker(d);
+  if (worker) kill(worker, SIGKILL);
+  shmqd_stop(d, SIGKILL);
+}
+
+/* Kill its worker, once it has one; the sessions go on with the next. */
+static inline void shmqd_kill_worker(const struct shmqd *d) {
+  pid_t worker;
+  while (!(worker = shmqd_worker(d))) nap_ms(1);
+  kill(worker, SIGKILL);
+}
+
+static inline void shmqd_remove(struct shmqd *d) {
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf %s", d->dir);
+  if (system(command)) abort();
 }
 
 static inline shmq_client *shmqd_client(const struct shmqd *d) {

@@ -54,6 +54,29 @@ typedef struct shmq_timer_entry {
   uint32_t bytes; /* of the name */
 } shmq_timer_entry;
 
+/* ---- kv: an ordered map, kept through a log ----
+ * A version is the number of the change that made a value: it grows over the whole map. */
+
+enum shmq_kv_op {
+  SHMQ_KV_GET = 1, /* data: key; room. value[0]: version, value[1]: bytes; data: value */
+  SHMQ_KV_PUT,     /* value[0]: bytes of the key; data: key, value. value[0]: version */
+  SHMQ_KV_CAS,     /* as PUT, if the version is still value[1]; 0: if there is none. value[0]: version */
+  SHMQ_KV_ADD,     /* value[0]: a signed number to add to a value in decimal, 0 where there is none; data: key.
+                    * value[0]: version, value[1]: the sum */
+  SHMQ_KV_DELETE,  /* data: key; value[1]: its version, 0: whichever. value[0]: number of the deletion */
+  SHMQ_KV_SCAN,    /* value[0]: bytes of a prefix; data: prefix, then the last key seen, nothing at first; room.
+                    * value[0]: 1: there is more, value[1]: entries; data: entries in order of keys */
+  SHMQ_KV_STATUS   /* value[0]: keys, value[1]: number of the last change */
+};
+#define SHMQ_KV_KEY_MAX 1024u
+
+/* Key and value follow, padded to 8. */
+typedef struct shmq_kv_entry {
+  uint64_t version;
+  uint32_t key_bytes;
+  uint32_t value_bytes;
+} shmq_kv_entry;
+
 #ifdef __cplusplus
 }
 #endif

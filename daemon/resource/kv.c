@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * An ordered map. A change is made in memory and its record appended in the same step; the answer waits until the
+ * record is as safe as configured. So does a read that saw a change which is not yet: what an answer says
+ * was there is there after any crash.
+ */
+#include "resource/kv.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* scratch of a request, behind the log's */
+enum { KV_VALUE0 = COMMIT_SCRATCH, KV_VALUE1, KV_SIZE /* of the answer, or a negative errno */ };
+
+enum { RECORD_SET = 1, RECORD_DELETE, NUMBER_BYTES = 24 };
+
+/* A record of the log: this, the key and, for a value that was set, the value. */
+struct record {
+  uint32_t what;
+  uint32_t key_bytes;
+};
+
+static const struct param params[] = {
+    RIGHTS_PARAM,
+    {"path", PARAM_PATH, NULL, 0, 0, NULL,
+     "the directory of its log and its snapshot; made if it is not there", PARAM_FIXED},
+    {"ack", PARAM_CHOICE, "disk", 0, 0, "memory|kernel|disk",
+     "where a change must be before it is answered: disk survives a power cut, kernel the daemon's death",
+     PARAM_FIXED},
+    {"segment_bytes", PARAM_BYTES, "16M", 2 << 20, INT64_C(1) << 40, NULL,
+     "size of a file of its log; each is zero-written before use", PARAM_FIXED},
+    {"snapshot_bytes", PARAM_BYTES, "64M", 1 << 16, INT64_C(1) << 40, NULL,
+     "take a snapshot when so much has been logged since the last", PARAM_LIVE},
+    {"max_bytes", PARAM_BYTES, "256M", 1 << 16, INT64_C(1) << 40, NULL,
+     "memory of all keys and values", PARAM_LIVE},
+    {0},
+};
+
+static struct kv *kv_of_request(const struct request *r) { return (struct kv *)r->resource; }
+static struct kv *kv_of_commit(struct log_commit *c) {
+  return (struct kv *)((char *)c - offsetof(struct kv, commit));
+}
+
+/* ---- what the log says ---- */
+
+static int forget(struct log_commit *commit) {
+  struct kv *kv = kv_of_commit(commit);
+  kv->snapshot.spoilt = true;
+  kv_map_clear(&kv->map);
+  kv->deleted = kv->logged = 0;
+  return kv_snapshot_load(kv);
+}
+
+static int replay_set(struct kv *kv, const struct record *record, const char *key,
+                      size_t value_bytes, uint64_t number) {
+  struct kv_entry *e = kv_entry_new(key, record->key_bytes, value_bytes);
+  if (!e) return -ENOMEM;
+  memcpy(kv_entry_value(e), key + record->key_bytes, value_bytes);
+  e->version = number;
+  kv_map_put(&kv->map, e);
+  return 0;
+}
+
+static int replay(struct log_commit *commit, const struct log_frame *frame) {
+  struct kv *kv = kv_of_commit(commit);
+  struct record record;
+  if (frame->number < kv->start) return 0;
+  if (frame->bytes < sizeof record) return -EBADMSG;
+  kv->logged += log_frame_bytes(frame->bytes);
+  memcpy(&record, frame + 1, sizeof record);
+  const char *key = (const char *)(frame + 1) + sizeof record;
+  size_t left = frame->bytes - sizeof record;
+  if (record.key_bytes > left || record.key_bytes > SHMQ_KV_KEY_MAX) return -EBADMSG;
+  if (record.what == RECORD_SET)
+    return replay_set(kv, &record, key, left - record.key_bytes, frame->number);
+  if (record.what != RECORD_DELETE) return -EBADMSG;
+  struct kv_entry *e = kv_map_find(&kv->map, key, record.key_bytes);
+  if (e) kv_map_remove(&kv->map, e);
+  kv->deleted = frame->number;
+  return 0;
+}
+
+/* ---- answers ---- */
+
+static bool changes(const struct request *r) {
+  uint16_t op = r->in.header.op;
+  return op >= SHMQ_KV_PUT && op <= SHMQ_KV_DELETE;
+}
+
+/* The change was made before the worker died that took the request first. */
+static void answer_repeated(struct request *r) {
+  if (r->in.header.op == SHMQ_KV_ADD)
+    request_fail(r, -EOWNERDEAD, SHMQ_EXECUTED_YES, "it was added; the sum was not kept");
+  else
+    request_value(r, r->scratch[COMMIT_NUMBER], 0, NULL, 0);
+}
+
+static void acknowledged(struct request *r) {
+  int64_t size = (int64_t)r->scratch[KV_SIZE];
+  if (size < 0)
+    request_refuse(r, (int)size, NULL);
+  else if (changes(r) && r->scratch[COMMIT_REPEATED])
+    answer_repeated(r);
+  else if (changes(r))
+    request_value(r, r->scratch[COMMIT_NUMBER], r->scratch[KV_VALUE1], NULL, 0);
+  else if (r->memory)
+    request_value(r, r->scratch[KV_VALUE0], r->scratch[KV_VALUE1], r->memory, (size_t)size);
+  else
+    request_in_place(r, r->scratch[KV_VALUE0], r->scratch[KV_VALUE1], (size_t)size);
+}
+
+/* Answer a read when what it saw is safe: everything up to the change of that number. */
+static void answer_read(struct request *r, uint64_t seen, uint64_t value0, uint64_t value1,
+                        int64_t size) {
+  struct kv *kv = kv_of_request(r);
+  r->scratch[KV_VALUE0] = value0;
+  r->scratch[KV_VALUE1] = value1;
+  r->scratch[KV_SIZE] = (uint64_t)size;
+  log_commit_wait(&kv->commit, r, kv->ack, seen, false);
+}
+
+/* What there is forbids it: `e` does, or that there is none. */
+static void answer_conflict(struct request *r, const struct kv_entry *e, int status) {
+  answer_read(r, e ? e->version : kv_of_request(r)->deleted, 0, 0, status);
+}
+
+/* ---- requests ---- */
+
+/* Copy what is parsed. Returns the key's length or a negative errno. */
+static int copy_key(const struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]) {
+  if (bytes == 0 || bytes > r->in.size) return -EINVAL;
+  if (bytes > SHMQ_KV_KEY_MAX) return -ENAMETOOLONG;
+  memcpy(key, r->in.data, bytes);
+  return (int)bytes;
+}
+
+/* Append the change of an entry. Returns its number or a negative errno; it may be answered by then. */
+static int64_t append(struct kv *kv, struct request *r, uint32_t what, const struct kv_entry *e) {
+  struct record record = {.what = what, .key_bytes = e->key_bytes};
+  struct iovec parts[] = {
+      {&record, sizeof record},
+      {(void *)(uintptr_t)e->data, e->key_bytes + (what == RECORD_SET ? e->value_bytes : 0)}};
+  int64_t number = log_commit_append(&kv->commit, r, kv->ack, NULL, parts, 2);
+  if (number > 0) kv->logged += log_frame_bytes(parts[0].iov_len + parts[1].iov_len);
+  return number;
+}
+
+static void put_entry(struct kv *kv, struct request *r, struct kv_entry *e) {
+  int64_t number = append(kv, r, RECORD_SET, e);
+  if (number < 0) {
+    free(e);
+    request_refuse(r, (int)number, NULL);
+    return;
+  }
+  e->version = (uint64_t)number;
+  kv_map_put(&kv->map, e);
+}
+
+/* May an entry of that size come in the place of `old`? Returns 0 or a negative errno; 1: later. */
+static int room_for(struct kv *kv, struct request *r, const struct kv_entry *old, size_t key_bytes,
+                    size_t value_bytes) {
+  size_t bytes = sizeof(struct record) + key_bytes + value_bytes;
+  size_t after = kv->map.bytes + kv_entry_bytes(key_bytes, value_bytes);
+  if (old) after -= kv_entry_bytes(old->key_bytes, old->value_bytes);
+  if (log_frame_bytes(bytes) > LOG_BATCH_MAX) return -EMSGSIZE;
+  if (after > (uint64_t)section_number(kv->base.section, "max_bytes")) return -EDQUOT;
+  if (log_commit_room(&kv->commit, bytes)) return 0;
+  log_commit_put_off(&kv->commit, r);
+  return 1;
+}
+
+static int check_version(const struct kv_entry *e, uint64_t expected) {
+  if (!expected) return e ? -EEXIST : 0;
+  return !e ? -ENOENT : e->version == expected ? 0 : -ESTALE;
+}
+
+static void serve_put(struct request *r) {
+  struct kv *kv = kv_of_request(r);
+  char key[SHMQ_KV_KEY_MAX];
+  int n = request_arg(r, 0) > r->in.size ? -EINVAL : copy_key(r, (size_t)request_arg(r, 0), key);
+  if (n < 0) {
+    request_refuse(r, n, NULL);
+    return;
+  }
+  size_t value_bytes = r->in.size - (size_t)n;
+  const struct kv_entry *old = kv_map_find(&kv->map, key, (size_t)n);
+  int rc = r->in.header.op == SHMQ_KV_CAS ? check_version(old, request_arg(r, 1)) : 0;
+  if (rc) {
+    answer_conflict(r, old, rc);
+    return;
+  }
+  rc = room_for(kv, r, old, (size_t)n, value_bytes);
+  if (rc > 0) return;
+  struct kv_entry *e = rc ? NULL : kv_entry_new(key, (size_t)n, value_bytes);
+  if (!e) {
+    request_refuse(r, rc ? rc : -ENOMEM, NULL);
+    return;
+  }
+  memcpy(kv_entry_value(e), (char *)r->in.data + n, value_bytes);
+  put_entry(kv, r, e);
+}
+
+/* The whole value is a decimal number; where there is none, 0. */
+static int number_in(struct kv_entry *e, int64_t *number) {
+  char text[NUMBER_BYTES], *end;
+  *number = 0;
+  if (!e) return 0;
+  if (e->value_bytes >= sizeof text) return -EINVAL;
+  memcpy(text, kv_entry_value(e), e->value_bytes);
+  text[e->value_bytes] = 0;
+  char first = text[text[0] == '-'];
+  if (first < '0' || first > '9') return -EINVAL;
+  errno = 0;
+  *number = strtoll(text, &end, 10);
+  return errno ? -ERANGE : end == text + e->value_bytes ? 0 : -EINVAL;
+}
+
+static void serve_add(struct request *r) {
+  struct kv *kv = kv_of_request(r);
+  char key[SHMQ_KV_KEY_MAX], text[NUMBER_BYTES];
+  int64_t sum;
+  int n = copy_key(r, r->in.size, key);
+  if (n < 0) {
+    request_refuse(r, n, NULL);
+    return;
+  }
+  struct kv_entry *old = kv_map_find(&kv->map, key, (size_t)n);
+  int rc = number_in(old, &sum);
+  if (!rc && __builtin_add_overflow(sum, (int64_t)request_arg(r, 0), &sum)) rc = -ERANGE;
+  if (rc) {
+    answer_conflict(r, old, rc);
+    return;
+  }
+  size_t digits = (size_t)snprintf(text, sizeof text, "%" PRId64, sum);
+  rc = room_for(kv, r, old, (size_t)n, digits);
+  if (rc > 0) return;
+  struct kv_entry *e = rc ? NULL : kv_entry_new(key, (size_t)n, digits);
+  if (!e) {
+    request_refuse(r, rc ? rc : -ENOMEM, NULL);
+    return;
+  }
+  memcpy(kv_entry_value(e), text, digits);
+  r->scratch[KV_VALUE1] = (uint64_t)sum;
+  put_entry(kv, r, e);
+}
+
+static void serve_delete(struct request *r) {
+  struct kv *kv = kv_of_request(r);
+  char key[SHMQ_KV_KEY_MAX];
+  int n = copy_key(r, r->in.size, key);
+  if (n < 0) {
+    request_refuse(r, n, NULL);
+    return;
+  }
+  struct kv_entry *e = kv_map_find(&kv->map, key, (size_t)n);
+  uint64_t expected = request_arg(r, 1);
+  if (!e || (expected && e->version != expected)) {
+    answer_conflict(r, e, e ? -ESTALE : -ENOENT);
+    return;
+  }
+  if (!log_commit_room(&kv->commit, sizeof(struct record) + (size_t)n)) {
+    log_commit_put_off(&kv->commit, r);
+    return;
+  }
+  int64_t number = append(kv, r, RECORD_DELETE, e);
+  if (number < 0) {
+    request_refuse(r, (int)number, NULL);
+    return;
+  }
+  kv->deleted = (uint64_t)number;
+  kv_map_remove(&kv->map, e);
+}
+
+static void serve_get(struct request *r) {
+  struct kv *kv = kv_of_request(r);
+  char key[SHMQ_KV_KEY_MAX];
+  int n = copy_key(r, r->in.size, key);
+  if (n < 0) {
+    request_refuse(r, n, NULL);
+    return;
+  }
+  struct kv_entry *e = kv_map_find(&kv->map, key, (size_t)n);
+  if (!e) {
+    answer_conflict(r, NULL, -ENOENT);
+    return;
+  }
+  void *to = r->in.data;
+  if (e->value_bytes > r->in.room)
+    to = r->memory = malloc(e->value_bytes);
+  else
+    request_begin(r); /* the key is overwritten by its value */
+  if (!to) {
+    request_refuse(r, -ENOMEM, NULL);
+    return;
+  }
+  memcpy(to, kv_entry_value(e), e->value_bytes);
+  answer_read(r, e->version, e->version, e->value_bytes, e->value_bytes);
+}
+
+/* What was done before a worker died of it is not done again. */
+static void serve_change(struct request *r) {
+  struct kv *kv = kv_of_request(r);
+  r->scratch[KV_VALUE1] = r->scratch[KV_SIZE] = 0;
+  if (log_commit_repeated(&kv->commit, r, kv->ack)) return;
+  switch (r->in.header.op) {
+  case SHMQ_KV_ADD: serve_add(r); return;
+  case SHMQ_KV_DELETE: serve_delete(r); return;
+  default: serve_put(r);
+  }
+}
+
+/* ---- scan ---- */
+
+static size_t write_entry(const struct kv_entry *e, char *to, size_t room) {
+  shmq_kv_entry head = {e->version, e->key_bytes, e->value_bytes};
+  size_t data = (size_t)e->key_bytes + e->value_bytes;
+  size_t bytes = sizeof head + ((data + 7) & ~(size_t)7);
+  if (bytes > room) return 0;
+  memcpy(to, &head, sizeof head);
+  memcpy(to + sizeof head, e->data, data);
+  memset(to + sizeof head + data, 0, bytes - sizeof head - data);
+  return bytes;
+}
+
+static bool begins_with(const struct kv_entry *e, const char *prefix, size_t bytes) {
+  return e->key_bytes >= bytes && memcmp(e->key, prefix, bytes) == 0;
+}
+
+static void serve_scan(struct request *r) {
+  struct kv *kv = kv_of_request(r);
+  char prefix[SHMQ_KV_KEY_MAX], last[SHMQ_KV_KEY_MAX];
+  size_t size = r->in.size, n = request_arg(r, 0) < size ? (size_t)request_arg(r, 0) : size;
+  size_t last_bytes = size - n, filled = 0;
+  if (request_arg(r, 0) > size || n > sizeof prefix || last_bytes > sizeof last) {
+    request_refuse(r, -EINVAL, NULL);
+    return;
+  }
+  memcpy(prefix, r->in.data, n);
+  memcpy(last, (char *)r->in.data + n, last_bytes);
+  request_begin(r); /* what is asked is overwritten by what there is */
+  struct kv_entry *e = last_bytes ? kv_map_from(&kv->map, last, last_bytes, true)
+                                  : kv_map_from(&kv->map, prefix, n, false);
+  uint64_t seen = kv->deleted, count = 0;
+  for (size_t bytes; e && begins_with(e, prefix, n); e = kv_map_next(e), count++) {
+    bytes = write_entry(e, (char *)r->in.data + filled, r->in.room - filled);
+    if (!bytes) break;
+    filled += bytes;
+    if (e->version > seen) seen = e->version;
+  }
+  bool more = e && begins_with(e, prefix, n);
+  if (more && !filled)
+    request_refuse(r, -EMSGSIZE, NULL);
+  else
+    answer_read(r, seen, more, count, (int64_t)filled);
+}
+
+/* ---- the table ---- */
+
+static void serve_status(struct request *r) {
+  const struct kv *kv = kv_of_request(r);
+  request_value(r, kv->map.count, kv->commit.next - 1, NULL, 0);
+}
+
+static const struct operation operations[] = {
+    {SHMQ_KV_GET, RIGHT_READ, serve_get},      {SHMQ_KV_PUT, RIGHT_WRITE, serve_change},
+    {SHMQ_KV_CAS, RIGHT_WRITE, serve_change},  {SHMQ_KV_ADD, RIGHT_WRITE, serve_change},
+    {SHMQ_KV_DELETE, RIGHT_WRITE, serve_change}, {SHMQ_KV_SCAN, RIGHT_READ, serve_scan},
+    {SHMQ_KV_STATUS, RIGHT_READ, serve_status}, {0}};
+
+static int kv_admit(const struct resource *resource, const struct operation *o, const char **why) {
+  (void)o;
+  if (((const struct kv *)resource)->commit.state != LOG_BROKEN) return 0;
+  *why = "its log is damaged";
+  return -EIO;
+}
+
+static void kv_begun(struct request *r) {
+  request_restarted(r, -ERESTART, SHMQ_EXECUTED_NO, "the daemon's worker died while this was read");
+}
+
+static void kv_turn(struct resource *resource) {
+  struct kv *kv = (struct kv *)resource;
+  kv_snapshot_turn(kv);
+  log_commit_turn(&kv->commit);
+}
+
+static bool kv_idle(const struct resource *resource) {
+  const struct kv *kv = (const struct kv *)resource;
+  return kv->snapshot.state == SNAPSHOT_NONE && log_commit_idle(&kv->commit);
+}
+
+static void kv_changed(struct resource *resource) {
+  struct kv *kv = (struct kv *)resource;
+  kv->snapshot_bytes = (uint64_t)section_number(resource->section, "snapshot_bytes");
+}
+
+static void kv_close(struct resource *resource) {
+  struct kv *kv = (struct kv *)resource;
+  kv_map_clear(&kv->map);
+  log_commit_close(&kv->commit);
+  free(kv->snapshot.buffer);
+}
+
+/* The snapshot and the log must meet: what lies between them would be lost in silence. */
+static int check_log(struct kv *kv) {
+  const struct log_files *files = &kv->commit.files;
+  if (!kv->start || (files->segments[0].first <= kv->start && kv->commit.next >= kv->start))
+    return 0;
+  say(SAY_ERROR, "[%s] the snapshot is of record %" PRIu64 ", the log goes from %" PRIu64
+                 " to %" PRIu64,
+      kv->commit.label, kv->start, files->segments[0].first, kv->commit.next);
+  return -EBADMSG;
+}
+
+static int kv_open(struct resource *resource) {
+  static const struct log_commit_user user = {
+      .forget = forget, .replay = replay, .acknowledged = acknowledged};
+  struct kv *kv = (struct kv *)resource;
+  const char *path = section_text(resource->section, "path");
+  kv->ack = (enum shmq_log_ack)section_number(resource->section, "ack");
+  kv_changed(resource);
+  int rc = log_commit_open(&kv->commit, &user, resource, path,
+                           (uint64_t)section_number(resource->section, "segment_bytes"), 0);
+  if (rc) {
+    kv_map_clear(&kv->map);
+  } else {
+    rc = check_log(kv);
+    if (rc) kv_close(resource);
+  }
+  if (rc) say(SAY_ERROR, "[%s] %s: %s", kv->commit.label, path, strerror(-rc));
+  return rc;
+}
+
+const struct resource_kind kv_kind = {.section = {"kv", true, params,
+                                                  "An ordered map that outlives the daemon", true},
+                                      .bytes = sizeof(struct kv),
+                                      .open = kv_open,
+                                      .operations = operations,
+                                      .admit = kv_admit,
+                                      .begun = kv_begun,
+                                      .turn = kv_turn,
+                                      .idle = kv_idle,
+                                      .changed = kv_changed,
+                                      .close = kv_close};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The private side of `kv`: kv.c answers requests, kv_map.c is the map, kv_snapshot.c keeps the log short.
+ *
+ * Every change is a record of a log (log_commit.h) that says what the value is now and not how it was made, so
+ * replaying a record twice, or over a later snapshot, does no harm. A snapshot is therefore taken in pieces
+ * while the map goes on changing: it says with which record to begin replaying, and that is the first
+ * one after it was begun.
+ */
+#ifndef SHMQD_RESOURCE_KV_H
+#define SHMQD_RESOURCE_KV_H
+
+#include "resource/log_commit.h"
+#include "shmq/resource.h"
+
+/* ---- the map ---- */
+
+struct kv_entry {
+  RB_ENTRY(kv_entry) node;
+  uint64_t version;
+  const char *key; /* = data, but for a probe */
+  uint32_t key_bytes, value_bytes;
+  char data[]; /* key, value */
+};
+RB_HEAD(kv_tree, kv_entry);
+
+struct kv_map {
+  struct kv_tree tree;
+  uint64_t count;
+  size_t bytes; /* of all entries */
+};
+
+/* An entry with a copy of the key and room for the value; not in the map yet. NULL: no memory. */
+struct kv_entry *kv_entry_new(const char *key, size_t key_bytes, size_t value_bytes);
+static inline char *kv_entry_value(struct kv_entry *e) { return e->data + e->key_bytes; }
+size_t kv_entry_bytes(size_t key_bytes, size_t value_bytes);
+
+struct kv_entry *kv_map_find(struct kv_map *map, const char *key, size_t key_bytes);
+/* The first entry at the key or, with `after`, behind it. */
+struct kv_entry *kv_map_from(struct kv_map *map, const char *key, size_t key_bytes, bool after);
+struct kv_entry *kv_map_next(struct kv_entry *entry);
+/* Put an entry into the map, in the place of another with its key. */
+void kv_map_put(struct kv_map *map, struct kv_entry *entry);
+/* Take it out and free it. */
+void kv_map_remove(struct kv_map *map, struct kv_entry *entry);
+void kv_map_clear(struct kv_map *map);
+
+/* ---- snapshots ---- */
+
+enum kv_snapshot_state {
+  SNAPSHOT_NONE,
+  SNAPSHOT_OPENING,
+  SNAPSHOT_WRITING,
+  SNAPSHOT_WAITING, /* until what it may contain is in the log on the disk */
+  SNAPSHOT_FINISHING
+};
+
+struct kv_snapshot {
+  enum kv_snapshot_state state;
+  bool spoilt;     /* the map was read back meanwhile: what was written says nothing */
+  int fd;
+  uint64_t start;  /* replay from here */
+  uint64_t end;    /* it contains nothing from here on */
+  uint64_t count;
+  uint32_t crc;
+  uint64_t offset; /* in the file */
+  char *buffer;
+  size_t filled, written;
+  char cursor[SHMQ_KV_KEY_MAX]; /* the last key that is in it */
+  size_t cursor_bytes;
+  bool all;        /* the last piece is in the buffer */
+  struct io_op op;
+};
+
+struct kv {
+  struct resource base;
+  struct log_commit commit;
+  struct kv_map map;
+  enum shmq_log_ack ack;
+  uint64_t deleted;  /* number of the last deletion */
+  uint64_t start;    /* the snapshot that was loaded or taken last says: replay from here */
+  uint64_t logged;   /* bytes of records since it was begun */
+  uint64_t snapshot_bytes;
+  struct kv_snapshot snapshot;
+};
+
+/* Read the snapshot, if there is one, into the empty map; sets kv->start. Blocks. */
+int kv_snapshot_load(struct kv *kv);
+/* Begin one, or go on with it, if it is time. */
+void kv_snapshot_turn(struct kv *kv);
+
+#endif
