@@ -6,12 +6,13 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "settings.h"
 #include "shmq/shmq.h"
 #include "shmq/version.h"
 
-enum { CHECK = 256, SHOW, READY, MANUAL, VERSION, HELP, OPTIONS = 11 };
+enum { CHECK = 256, SHOW, READY, SYSTEM, MANUAL, VERSION, HELP, OPTIONS = 12 };
 
 static const struct {
   const char *name;
@@ -21,6 +22,7 @@ static const struct {
     {"config", 'c', "FILE", "read FILE and not the system's or the user's configuration"},
     {"dir", 'd', "DIR", "keep the socket in DIR (default $XDG_RUNTIME_DIR/shmqd; root: /run/shmqd)"},
     {"set", 's', "SECTION.KEY=VALUE", "as in a file: --set dir:src.path=/usr/include"},
+    {"system", SYSTEM, NULL, "use the system's configuration and directory, though not as root"},
     {"check", CHECK, NULL, "check the configuration and exit"},
     {"show-config", SHOW, NULL, "print every setting and where it comes from, and exit"},
     {"ready-fd", READY, "N", "write a newline to descriptor N when clients can connect"},
@@ -137,6 +139,7 @@ static int take(struct arguments *a, int option) {
   case 's': a->settings[a->setting_count++] = optarg; return 0;
   case 'v': a->verbose = true; return 0;
   case 'q': a->quiet = true; return 0;
+  case SYSTEM: a->system = true; return 0;
   case CHECK: a->check = true; return 0;
   case SHOW: a->show = true; return 0;
   case READY: return parse_descriptor(&a->ready_fd, optarg);
@@ -158,7 +161,9 @@ int arguments_parse(struct arguments *a, int argc, char **argv) {
     snprintf(letters + n, sizeof letters - n, "%c%s", options[i].value,
              options[i].argument ? ":" : "");
   }
-  *a = (struct arguments){.settings = calloc((size_t)argc, sizeof *a->settings), .ready_fd = -1};
+  *a = (struct arguments){.settings = calloc((size_t)argc, sizeof *a->settings),
+                          .system = geteuid() == 0,
+                          .ready_fd = -1};
   if (!a->settings) return -1;
   for (int o; (o = getopt_long(argc, argv, letters, table, NULL)) != -1;) {
     int rc = take(a, o);

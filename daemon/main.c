@@ -28,7 +28,7 @@ static int choose_directory(struct supervisor *sv, const struct arguments *a) {
   int n;
   if (a->directory)
     n = snprintf(sv->directory, sizeof sv->directory, "%s", a->directory);
-  else if (geteuid() == 0)
+  else if (a->system)
     n = snprintf(sv->directory, sizeof sv->directory, "/run/shmqd");
   else if (runtime && *runtime == '/')
     n = snprintf(sv->directory, sizeof sv->directory, "%s/shmqd", runtime);

@@ -12,7 +12,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "daemon.h"
 #include "supervisor/restart.h"
@@ -111,7 +110,7 @@ static int read_user_files(struct config *config, struct config_error *error) {
 static int read_files(struct config *config, const struct arguments *a,
                       struct config_error *error) {
   if (a->config) return config_read_file(config, a->config, error);
-  if (geteuid() != 0) return read_user_files(config, error);
+  if (!a->system) return read_user_files(config, error);
   int rc = read_optional(config_read_file, config, "/usr/lib/shmq/shmqd.conf", error);
   return rc ? rc : read_below(config, "/etc/shmq", error);
 }

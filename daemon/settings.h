@@ -12,6 +12,7 @@ struct arguments {
   const char *directory;
   const char **settings; /* of --set, in order */
   int setting_count;
+  bool system; /* root, or --system: not a user's own daemon */
   bool check, show, verbose, quiet;
   int ready_fd;
 };

@@ -16,6 +16,7 @@
 
 #include "channel.h"
 #include "daemon.h"
+#include "harden.h"
 #include "settings.h"
 
 static void poll_channel(struct daemon *d);
@@ -125,7 +126,9 @@ int worker_run(const struct config *config) {
   unsetenv("NOTIFY_SOCKET");
   prctl(PR_SET_NAME, "shmqd-worker");
   ignore_signals();
-  int rc = start(&d);
+  int rc = harden();
+  if (rc) say(SAY_ERROR, "privileges cannot be given up: %s", strerror(-rc));
+  if (!rc) rc = start(&d);
   if (!rc) {
     say(SAY_INFO, "worker: %u resources, I/O by %s", d.resource_count, io_name(d.io));
     tell(CHANNEL_READY, 0);

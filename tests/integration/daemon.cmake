@@ -8,6 +8,8 @@ endif()
 if(TARGET shmq-tool)
   shmq_script_test(NAME daemon_config LABELS integration TIMEOUT 600
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/daemon_config.sh)
+  shmq_script_test(NAME daemon_unit LABELS integration TIMEOUT 300
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/daemon_unit.sh)
 endif()
 
 # The seam to the kernel's I/O, by itself.

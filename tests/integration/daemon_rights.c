@@ -166,6 +166,41 @@ Test(daemon_rights, a_reload_takes_rights_away)
   pthread_join(thread, NULL);
 }
 
+/* ---- the worker's own ---- */
+
+static void status_line(pid_t pid, const char *key, char *to, size_t room) {
+  char path[64], line[1024];
+  size_t n = strlen(key);
+  snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+  FILE *file = fopen(path, "r");
+  *to = 0;
+  while (file && fgets(line, sizeof line, file))
+    if (strncmp(line, key, n) == 0 && line[n] == ':')
+      snprintf(to, room, "%.*s", (int)strcspn(line + n + 1, "\n"), line + n + 1);
+  if (file) fclose(file);
+}
+
+Test(daemon_rights, the_worker_has_given_up_what_it_does_not_need, .init = NULL)
+{
+  gid_t further[] = {CREW, OTHERS};
+  char text[256];
+  bool root = geteuid() == 0;
+  if (root) MUST(setgroups(2, further));
+  shmqd_new_with(&d, "");
+  pid_t worker = shmqd_worker(&d);
+  status_line(worker, "NoNewPrivs", text, sizeof text);
+  cr_assert_eq(atoi(text), 1);
+  if (root) status_line(worker, "Groups", text, sizeof text);
+  if (root) cr_assert_eq(strspn(text, " \t"), strlen(text), "groups '%s'", text);
+  static const char *const sets[] = {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"};
+  for (int i = 0; i < 5; i++) {
+    bool some = i == 1 || i == 2 || i == 3;
+    if (i == 3 && !root) continue;
+    status_line(worker, sets[i], text, sizeof text);
+    cr_assert_eq(strtoull(text, NULL, 16), some && root ? 0xa : 0, "%s %s", sets[i], text);
+  }
+}
+
 /* ---- how much ---- */
 
 static int connect_with(shmq_client **c, uint32_t credits, uint32_t blocks, uint32_t block_bytes) {
