@@ -7,6 +7,13 @@
 #include <stdlib.h>
 
 #include "os/descriptor.h"
+#include "os/process.h"
+
+enum {
+  CLAIM_TRIES = 50,
+  CLAIM_STEP_NS = 1000000,
+  SPINS = 100 /* looks before the clock is read: longer than an answer that is on its way */
+};
 
 /* ---- the reply queue ---- */
 
@@ -29,12 +36,22 @@ static int claim_slot(shmq_client *c, uint32_t slot, unsigned flags) {
   return rc;
 }
 
-static int claim_any_slot(shmq_client *c, unsigned flags) {
+static int claim_free_slot(shmq_client *c, unsigned flags) {
   for (c->slot = 0;; c->slot++) {
     int rc = claim_slot(c, c->slot, flags);
     if (rc == -ENOENT) return c->slot ? -EUSERS : -ENOTTY;
     if (rc != -EBUSY) return rc;
   }
+}
+
+/* A dead holder counts as living while somebody else is just beginning to recover it. */
+static int claim_any_slot(shmq_client *c, unsigned flags) {
+  int rc = claim_free_slot(c, flags);
+  for (int tries = 0; rc == -EUSERS && tries < CLAIM_TRIES; tries++) {
+    shmq__sleep_ns(CLAIM_STEP_NS);
+    rc = claim_free_slot(c, flags);
+  }
+  return rc;
 }
 
 /* A predecessor's cancellations name requests that are no longer: they must not stay in the way. */
@@ -81,6 +98,12 @@ static int finish_open(shmq_client **out, shmq_client *c, unsigned flags, int rc
   }
   c->credits = shmq_capacity(c->reply) / REPLIES_PER_CREDIT;
   c->cell_bytes = shmq_message_bytes(c->reply);
+  c->scratch = malloc(c->cell_bytes);
+  c->spins = flags & SHMQ_NOSPIN ? 1 : SPINS;
+  if (!c->scratch) {
+    shmq_client_close(c);
+    return -ENOMEM;
+  }
   *out = c;
   return 0;
 }
@@ -140,6 +163,7 @@ void shmq_client_close(shmq_client *c) {
   shmq_detach(c->segment);
   shmq__descriptor_close(c->socket);
   shmq__descriptor_close(c->fd);
+  free(c->scratch);
   free(c->name);
   free(c);
 }

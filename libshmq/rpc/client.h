@@ -41,7 +41,6 @@ struct shmq_future {
   bool in_ready; /* on the client's ready list */
   bool running;  /* a step of its chain is on the stack */
   int64_t deadline_ns;
-  uint64_t position; /* of the request in the request queue */
   shmq_result result;
   shmq_message held; /* the answer's message while it is read in place; data NULL: none */
   struct shmq_future *held_next, *held_prev; /* by age */
@@ -62,6 +61,8 @@ struct shmq_client {
   enum shmq_redeliver redeliver;
   uint32_t slot, asker, generation, credits;
   size_t cell_bytes;
+  unsigned char *scratch; /* a cell's worth: the answer being taken in */
+  unsigned spins;
 
   uint32_t outstanding; /* requests without an answer */
   uint64_t serial;
@@ -69,11 +70,11 @@ struct shmq_client {
   uint32_t table_count, table_room;
   uint32_t free_hint;
   shmq_future *oldest_held, *newest_held;
-  uint64_t last_position; /* of the newest answer taken */
+  uint64_t last_position; /* of the newest answer taken; but for tombstones */
   shmq_future *ready, **ready_end;
-  shmq_future *call;        /* of the latest shmq_call */
-  uint32_t cancels_queued;  /* messages in the cancel queue */
-  uint32_t cancels_pending; /* futures they may still concern */
+  shmq_future *call;             /* of the latest shmq_call */
+  uint32_t cancels_queued;       /* messages in the cancel queue */
+  uint32_t cancels_pending;      /* futures they may still concern */
   int64_t look_ns, look_step_ns; /* the next look for the dead */
   shmq_uncollected_fn *uncollected;
   void *uncollected_ctx;
@@ -85,6 +86,8 @@ int shmq__client_open_view(shmq_client *client);
 
 /* ---- settle.c: what an answer does to its future ---- */
 shmq_future *shmq__future_new(shmq_client *client);
+/* The one that waits for the answer to this request. */
+shmq_future *shmq__future_find(shmq_client *client, uint64_t id);
 void shmq__future_reset(shmq_future *future);
 /* Take one answer in, waiting for it until the deadline. 0, or the lease's error. */
 int shmq__take_answer(shmq_client *client, int64_t deadline_ns);

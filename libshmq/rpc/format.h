@@ -28,7 +28,9 @@ enum {
   CREDITS_DEFAULT = 32,
   CREDITS_MAX = 1 << 16,
   PAYLOAD_DEFAULT = 192,
-  ATTEMPTS_DEFAULT = 3
+  ATTEMPTS_DEFAULT = 3,
+  SHORT_BYTES =
+      PAYLOAD_DEFAULT + SHMQ_RPC_HEADER_BYTES /* messages that are copied, not written in place */
 };
 
 _Static_assert(sizeof(shmq_request_header) == SHMQ_RPC_HEADER_BYTES, "one line");

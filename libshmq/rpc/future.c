@@ -16,34 +16,54 @@ static size_t payload_bytes(const shmq_ask *ask) {
   return n;
 }
 
-static void write_request(shmq_client *c, const shmq_message *m, const shmq_ask *ask, uint64_t id,
-                          uint16_t extra, int64_t deadline_ns, size_t bytes) {
-  shmq_request_header h = {.magic = SHMQ_RPC_MAGIC,
-                           .kind = SHMQ_RPC_REQUEST,
-                           .flags = (uint16_t)(ask->flags | extra),
-                           .id = id,
-                           .asker = c->asker,
-                           .generation = c->generation,
-                           .slot = c->slot,
-                           .resource = ask->resource,
-                           .op = ask->op,
-                           .deadline_ns = deadline_ns == SHMQ_NOWAIT ? SHMQ_FOREVER : deadline_ns,
-                           .data_offset = sizeof h,
-                           .data_bytes = (uint32_t)bytes,
-                           .value = {ask->value[0], ask->value[1]}};
-  memcpy(m->data, &h, sizeof h);
-  char *to = (char *)m->data + sizeof h;
+static shmq_request_header header_of(const shmq_client *c, const shmq_ask *ask,
+                                     const shmq_future *f, int64_t deadline_ns, size_t bytes) {
+  return (shmq_request_header){
+      .magic = SHMQ_RPC_MAGIC,
+      .kind = SHMQ_RPC_REQUEST,
+      .flags = (uint16_t)((ask->flags & SHMQ_ASK_IDEMPOTENT) | (f ? 0 : SHMQ_ASK_CAST)),
+      .id = f ? f->id : 0,
+      .asker = c->asker,
+      .generation = c->generation,
+      .slot = c->slot,
+      .resource = ask->resource,
+      .op = ask->op,
+      .deadline_ns = deadline_ns == SHMQ_NOWAIT ? SHMQ_FOREVER : deadline_ns,
+      .data_offset = SHMQ_RPC_HEADER_BYTES,
+      .data_bytes = (uint32_t)bytes,
+      .value = {ask->value[0], ask->value[1]}};
+}
+
+static void write_request(void *at, const shmq_request_header *h, const shmq_ask *ask) {
+  char *to = (char *)at + sizeof *h;
+  memcpy(at, h, sizeof *h);
   for (int i = 0; i < ask->part_count; i++) {
     if (ask->parts[i].iov_len) memcpy(to, ask->parts[i].iov_base, ask->parts[i].iov_len);
     to += ask->parts[i].iov_len;
   }
 }
 
+/* A short one is put together here: to copy it twice costs less than to reserve. */
+static int put_request(shmq_client *c, const shmq_request_header *h, const shmq_ask *ask,
+                       size_t size, int64_t deadline_ns) {
+  _Alignas(shmq_request_header) char bytes[SHORT_BYTES];
+  shmq_message m;
+  if (size <= sizeof bytes && size == sizeof *h + h->data_bytes) {
+    write_request(bytes, h, ask);
+    return shmq_put(c->requests, bytes, size, deadline_ns);
+  }
+  int rc = shmq_reserve(c->requests, size, &m, deadline_ns);
+  if (rc) return rc;
+  write_request(m.data, h, ask);
+  return shmq_commit(c->requests, &m);
+}
+
 /* Room may depend on our own answers being taken in (blocks travel back in them), so this never
  * sleeps in the request queue alone while any are to come. */
-static int reserve_request(shmq_client *c, size_t size, shmq_message *m, int64_t deadline_ns) {
+static int put_or_wait(shmq_client *c, const shmq_request_header *h, const shmq_ask *ask,
+                       size_t size, int64_t deadline_ns) {
   for (;;) {
-    int rc = shmq_reserve(c->requests, size, m, SHMQ_NOWAIT);
+    int rc = put_request(c, h, ask, size, SHMQ_NOWAIT);
     if (rc != -EAGAIN || deadline_ns == SHMQ_NOWAIT) return rc;
     int64_t now = shmq_now_ns();
     if (now >= deadline_ns) return -ETIMEDOUT;
@@ -51,7 +71,7 @@ static int reserve_request(shmq_client *c, size_t size, shmq_message *m, int64_t
     if (c->outstanding) {
       rc = shmq__wait_news(c, step);
     } else {
-      rc = shmq_reserve(c->requests, size, m, step);
+      rc = put_request(c, h, ask, size, step);
       if (!rc) return 0;
     }
     if (rc && rc != -ETIMEDOUT && rc != -EAGAIN) return rc;
@@ -69,19 +89,12 @@ static int wait_for_credit(shmq_client *c, int64_t deadline_ns) {
 static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future *f) {
   size_t bytes = payload_bytes(ask);
   size_t room = bytes > ask->room ? bytes : ask->room;
-  shmq_message m;
   if (room > UINT32_MAX - SHMQ_RPC_HEADER_BYTES) return -EMSGSIZE;
-  int rc = reserve_request(c, SHMQ_RPC_HEADER_BYTES + room, &m, deadline_ns);
-  if (rc) return rc;
-  write_request(c, &m, ask, f ? f->id : 0, f ? 0 : SHMQ_ASK_CAST, deadline_ns, bytes);
-  uint64_t position = m.position;
-  rc = shmq_commit(c->requests, &m);
+  shmq_request_header h = header_of(c, ask, f, deadline_ns, bytes);
+  int rc = put_or_wait(c, &h, ask, sizeof h + room, deadline_ns);
   if (rc) return rc;
   c->stats.asked++;
-  if (f) {
-    f->position = position;
-    c->outstanding++;
-  }
+  if (f) c->outstanding++;
   return 0;
 }
 
@@ -97,7 +110,6 @@ int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_
   /* Answers may be taken in while this one is still to be sent: it must not expire on its own then. */
   int64_t own_deadline = f->deadline_ns;
   f->deadline_ns = SHMQ_FOREVER;
-  f->position = UINT64_MAX;
   rc = send_request(c, ask, deadline_ns, f);
   f->deadline_ns = own_deadline;
   if (rc)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answering. The last reply is published and its request acked as one step: whoever dies, a request that was
+ * Answering. A request that may be executed again is acked in one step with its last reply: whoever dies, what was
  * answered is not delivered again. An asker that has its answer may go on to what must not happen before it.
+ * Of any other the next server would only say that its owner died, and the asker, which has its answer, drops that.
  */
 #include "rpc/service.h"
 
@@ -67,12 +68,24 @@ static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_messa
   return rc == -ETIMEDOUT || rc == -EINTR ? -ENOBUFS : rc;
 }
 
-/* The reply, and the end of the request if this was the last and it is still held. */
-static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool last) {
-  if (!last || !in->message.data) return shmq_commit(reply, m);
+/* The reply, and as one step with it the end of its request. */
+static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool as_one) {
+  if (!as_one || !in->message.data) return shmq_commit(reply, m);
   const shmq_step steps[] = {{reply, m}, {in->service->requests, &in->message}};
   int rc = shmq_commit_all(steps, 2);
   if (rc) shmq_abort(reply, m);
+  return rc;
+}
+
+/* Short, and nothing would be executed again: put together here and copied, and the request acked after it. */
+static int put_reply(shmq_incoming *in, shmq *reply, shmq_reply_header *h,
+                     const struct payload *p) {
+  _Alignas(shmq_reply_header) char bytes[SHORT_BYTES];
+  size_t size = sizeof *h + h->data_bytes;
+  write_reply(bytes, in, h, p);
+  int rc = shmq_put(reply, bytes, size, SHMQ_NOWAIT);
+  while (rc && worth_waiting(in, SHMQ_FOREVER, &rc))
+    rc = shmq_put(reply, bytes, size, shmq_after_ns(LOOK_NS));
   return rc;
 }
 
@@ -84,10 +97,13 @@ static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload
   if (bytes > UINT32_MAX - sizeof *h) return -EMSGSIZE;
   h->data_offset = sizeof *h;
   h->data_bytes = (uint32_t)bytes;
+  bool as_one = last && shmq__repeats(in->service, &in->header);
+  bool is_short = bytes <= SHORT_BYTES - sizeof *h && bytes <= in->service->cell_bytes - sizeof *h;
+  if (is_short && !as_one) return put_reply(in, slot->reply, h, p);
   int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, &m);
   if (rc) return rc;
   write_reply(m.data, in, h, p);
-  return commit_reply(in, slot->reply, &m, last);
+  return commit_reply(in, slot->reply, &m, as_one);
 }
 
 /* If we die right after this, the next server finds the mark; right before, it was not begun. */

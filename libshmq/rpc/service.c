@@ -35,6 +35,7 @@ static int finish_open(shmq_service **out, shmq_service *s, int rc) {
   if (!rc)
     rc = shmq__open_requests(&s->requests, s->segment, s->flags & (SHMQ_SPIN | SHMQ_NOSPIN),
                              &s->redeliver);
+  if (!rc) s->cell_bytes = shmq_message_bytes(s->requests);
   if (!rc) rc = open_slots(s);
   if (!rc) rc = shmq_join_segment(s->segment, "server", NULL);
   if (rc)
@@ -88,16 +89,15 @@ void shmq_service_get_stats(const shmq_service *s, shmq_service_stats *stats) { 
 
 /* ---- askers ---- */
 
-struct reply_slot *shmq__slot_of(shmq_service *s, const shmq_request_header *h) {
-  if (h->slot >= s->slots) return NULL;
-  struct reply_slot *slot = &s->slot[h->slot];
-  if (slot->cancel) return slot;
+struct reply_slot *shmq__slot_open(shmq_service *s, uint32_t number) {
+  if (number >= s->slots) return NULL;
+  struct reply_slot *slot = &s->slot[number];
 
   char name[SHMQ_QUEUE_NAME_MAX + 1];
-  shmq__slot_name(name, "reply", h->slot);
+  shmq__slot_name(name, "reply", number);
   if (!slot->reply && shmq_open_in(&slot->reply, s->segment, name, s->flags & SHMQ_NOSPIN))
     return NULL;
-  shmq__slot_name(name, "cancel", h->slot);
+  shmq__slot_name(name, "cancel", number);
   return shmq_open_in(&slot->cancel, s->segment, name, 0) ? NULL : slot;
 }
 
@@ -143,12 +143,6 @@ static enum taken take_in(shmq_service *s, shmq_incoming *in) {
   return TAKEN_REQUEST;
 }
 
-static bool may_repeat(const shmq_service *s, const shmq_incoming *in) {
-  if (in->attempts > ATTEMPTS_DEFAULT) return false;
-  return s->redeliver == SHMQ_REDELIVER_ALWAYS ||
-         (s->redeliver == SHMQ_REDELIVER_IDEMPOTENT && (in->header.flags & SHMQ_ASK_IDEMPOTENT));
-}
-
 /* What we do not execute may have been executed by a server that died. */
 static uint8_t not_by_us(const shmq_incoming *in) {
   return in->attempts > 1 ? SHMQ_EXECUTED_UNKNOWN : SHMQ_EXECUTED_NO;
@@ -175,7 +169,7 @@ static bool accept_request(shmq_service *s, shmq_incoming *in, bool waited) {
   }
   if (in->attempts > 1) {
     s->stats.redelivered++;
-    if (!may_repeat(s, in)) {
+    if (in->attempts > ATTEMPTS_DEFAULT || !shmq__repeats(s, h)) {
       shmq__refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
       s->stats.refused_redelivery++;
       return false;

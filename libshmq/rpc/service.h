@@ -34,6 +34,7 @@ struct shmq_service {
   int fd;          /* a duplicate to open it by; -1: by name */
   unsigned flags;
   enum shmq_redeliver redeliver;
+  size_t cell_bytes; /* of requests and of replies */
   uint32_t slots;
   struct reply_slot *slot;
   struct refusal *refusals; /* SHMQ_NEVER_WAIT only */
@@ -52,8 +53,18 @@ void shmq__refusals_free(shmq_service *service);
 void shmq__finish_in_place(shmq_incoming *incoming);
 
 /* ---- service.c, cancelled.c ---- */
+struct reply_slot *shmq__slot_open(shmq_service *service, uint32_t slot);
 /* The slot a request names, its queues open. NULL: it names none. */
-struct reply_slot *shmq__slot_of(shmq_service *service, const shmq_request_header *header);
+static inline struct reply_slot *shmq__slot_of(shmq_service *s, const shmq_request_header *h) {
+  if (h->slot < s->slots && s->slot[h->slot].cancel) return &s->slot[h->slot];
+  return shmq__slot_open(s, h->slot);
+}
+
+/* Does this service execute a request again whose server died? */
+static inline bool shmq__repeats(const shmq_service *s, const shmq_request_header *h) {
+  return s->redeliver == SHMQ_REDELIVER_ALWAYS ||
+         (s->redeliver == SHMQ_REDELIVER_IDEMPOTENT && (h->flags & SHMQ_ASK_IDEMPOTENT));
+}
 
 /* Does the asker live? Asks the kernel at most every few ms for one asker unless `now`. */
 bool shmq__asker_alive(shmq_service *service, const shmq_request_header *header, bool now);

@@ -54,7 +54,7 @@ shmq_future *shmq__future_new(shmq_client *c) {
   return f;
 }
 
-static shmq_future *find(shmq_client *c, uint64_t id) {
+shmq_future *shmq__future_find(shmq_client *c, uint64_t id) {
   uint64_t index = id & (TABLE_MAX - 1);
   if (index >= c->table_count) return NULL;
   shmq_future *f = c->table[index];
@@ -192,8 +192,23 @@ static bool well_formed(const shmq_reply_header *h, size_t size) {
          h->data_bytes <= size - h->data_offset;
 }
 
+static void take_payload(shmq_future *f, const shmq_reply_header *h, const void *data,
+                         const shmq_message *m) {
+  const char *payload = (const char *)data + h->data_offset;
+  read_header(&f->result, h);
+  if (m) {
+    hold(f, m);
+    f->result.data = (char *)m->data + h->data_offset;
+    return;
+  }
+  if (h->data_bytes) memcpy(f->copy, payload, h->data_bytes);
+  f->result.data = f->copy;
+  if (h->flags & SHMQ_REPLY_TEXT) read_text(&f->result);
+}
+
 /* Returns true when the message stays held. */
-static bool take_final(shmq_future *f, const shmq_reply_header *h, const shmq_message *m) {
+static bool take_final(shmq_future *f, const shmq_reply_header *h, const void *data,
+                       const shmq_message *m) {
   shmq_client *c = f->client;
   f->answered = true;
   c->outstanding--;
@@ -204,21 +219,12 @@ static bool take_final(shmq_future *f, const shmq_reply_header *h, const shmq_me
     return false;
   }
   c->stats.answered++;
-  read_header(&f->result, h);
-  bool keep = m->size > c->cell_bytes;
-  if (keep) {
-    hold(f, m);
-    f->result.data = (char *)m->data + h->data_offset;
-  } else {
-    memcpy(f->copy, (char *)m->data + h->data_offset, h->data_bytes);
-    f->result.data = f->copy;
-    if (h->flags & SHMQ_REPLY_TEXT) read_text(&f->result);
-  }
+  take_payload(f, h, data, m);
   settled(f);
-  return keep;
+  return m != NULL;
 }
 
-static void take_part(shmq_future *f, const shmq_reply_header *h, const shmq_message *m) {
+static void take_part(shmq_future *f, const shmq_reply_header *h, const void *data) {
   if (f->state != FUTURE_PENDING) {
     f->client->stats.dropped++;
     return;
@@ -230,34 +236,47 @@ static void take_part(shmq_future *f, const shmq_reply_header *h, const shmq_mes
   }
   p->next = NULL;
   read_header(&p->result, h);
-  memcpy(p->data, (char *)m->data + h->data_offset, h->data_bytes);
+  if (h->data_bytes) memcpy(p->data, (const char *)data + h->data_offset, h->data_bytes);
   p->result.data = p->data;
   *f->parts_end = p;
   f->parts_end = &p->next;
 }
 
-static bool take_message(shmq_client *c, const shmq_message *m) {
+/* m: the message it lies in, when it may stay there. */
+static bool take_message(shmq_client *c, const void *data, size_t size, const shmq_message *m) {
   shmq_reply_header h;
-  if (m->size < sizeof h) goto drop;
-  memcpy(&h, m->data, sizeof h);
+  if (size < sizeof h) goto drop;
+  memcpy(&h, data, sizeof h);
   if (h.magic != SHMQ_RPC_MAGIC || h.kind != SHMQ_RPC_REPLY) goto drop;
   if (h.asker != c->asker || h.generation != c->generation) goto drop;
-  shmq_future *f = find(c, h.id);
-  if (!f || !well_formed(&h, m->size)) goto drop;
-  if (!(h.flags & SHMQ_REPLY_MORE)) return take_final(f, &h, m);
-  take_part(f, &h, m);
+  shmq_future *f = shmq__future_find(c, h.id);
+  if (!f || !well_formed(&h, size)) goto drop;
+  if (!(h.flags & SHMQ_REPLY_MORE)) return take_final(f, &h, data, m);
+  take_part(f, &h, data);
   return false;
 drop:
   c->stats.dropped++;
   return false;
 }
 
-int shmq__take_answer(shmq_client *c, int64_t deadline_ns) {
+/* One that does not fit a cell. */
+static int take_long(shmq_client *c) {
   shmq_message m;
-  int rc = shmq_lease(c->reply, &m, deadline_ns);
+  int rc = shmq_lease(c->reply, &m, SHMQ_NOWAIT);
   if (rc) return rc;
   c->last_position = m.position;
-  if (!take_message(c, &m)) shmq_ack(c->reply, &m);
-  if (c->cancels_queued && !c->cancels_pending) shmq__tidy_cancels(c);
+  bool is_long = m.size > c->cell_bytes;
+  if (!take_message(c, m.data, m.size, is_long ? &m : NULL)) shmq_ack(c->reply, &m);
   return 0;
+}
+
+int shmq__take_answer(shmq_client *c, int64_t deadline_ns) {
+  ssize_t n = shmq_get(c->reply, c->scratch, c->cell_bytes, deadline_ns);
+  int rc = n == -EMSGSIZE ? take_long(c) : n < 0 ? (int)n : 0;
+  if (n >= 0) {
+    c->last_position++;
+    take_message(c, c->scratch, (size_t)n, NULL);
+  }
+  if (rc == 0 && c->cancels_queued && !c->cancels_pending) shmq__tidy_cancels(c);
+  return rc;
 }

@@ -8,11 +8,7 @@
 #include "os/descriptor.h"
 #include "rpc/client.h"
 
-enum {
-  SPINS = 100, /* tries before the clock is read: longer than an answer that is on its way */
-  LOOK_FIRST_NS = 10000000,
-  LOOK_MOST_NS = 100000000
-};
+enum { LOOK_FIRST_NS = 10000000, LOOK_MOST_NS = 100000000 };
 
 static bool expire(shmq_client *c, int64_t now_ns) {
   bool any = false;
@@ -39,23 +35,37 @@ static bool owner_died(shmq_future *f) {
   return true;
 }
 
-static bool settle_at(shmq_client *c, uint64_t position) {
-  for (uint32_t i = 0; i < c->table_count; i++) {
-    shmq_future *f = c->table[i];
-    if (f->state == FUTURE_PENDING && f->position == position && !repeats(c, f))
-      return owner_died(f);
-  }
-  return false;
-}
+struct returned {
+  uint64_t position;
+  shmq_future *future;
+};
 
-/* Requests that a server took and did not finish stand RETURNED, with attempts, in the queue. */
-static bool settle_returned(shmq_client *c) {
+/* The next request of ours that a server took and did not finish: it stands RETURNED in the queue. */
+static struct returned next_returned(shmq_client *c) {
   uint64_t cursor = 0;
   shmq_cell_info cell;
+  shmq_request_header h;
+  while (shmq_view_next(c->view, 0, &cursor, &cell, &h, sizeof h) == 1) {
+    if (cell.state != SHMQ_CELL_RETURNED || cell.size < sizeof h || h.kind != SHMQ_RPC_REQUEST)
+      continue;
+    if (h.asker != c->asker || h.generation != c->generation) continue;
+    shmq_future *f = shmq__future_find(c, h.id);
+    if (f && f->state == FUTURE_PENDING && !repeats(c, f))
+      return (struct returned){cell.position, f};
+  }
+  return (struct returned){0, NULL};
+}
+
+/* A cell may be written anew between the look at its word and the copy of what it holds. It was not if a second
+ * look finds the same position. */
+static bool settle_returned(shmq_client *c) {
   bool any = false;
   if (c->redeliver == SHMQ_REDELIVER_ALWAYS || shmq__client_open_view(c)) return false;
-  while (shmq_view_next(c->view, 0, &cursor, &cell, NULL, 0) == 1)
-    if (cell.state == SHMQ_CELL_RETURNED) any |= settle_at(c, cell.position);
+  for (struct returned once, twice; (once = next_returned(c)).future;
+       any |= owner_died(once.future)) {
+    twice = next_returned(c);
+    if (twice.future != once.future || twice.position != once.position) break;
+  }
   return any;
 }
 
@@ -106,7 +116,7 @@ bool shmq__look(shmq_client *c, int64_t now_ns) {
 
 static int spin(shmq_client *c) {
   int rc = -EAGAIN;
-  for (int i = 0; i < SPINS && rc == -EAGAIN; i++) {
+  for (unsigned i = 0; i < c->spins && rc == -EAGAIN; i++) {
     rc = shmq__take_answer(c, SHMQ_NOWAIT);
 #if defined(__x86_64__) || defined(__i386__)
     if (rc) __builtin_ia32_pause();

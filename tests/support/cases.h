@@ -12,7 +12,8 @@ struct test_case {
   const char *name;
   void (*run)(void);
 };
-#define CASE(name) {#name, name}
+#define CASE(name) \
+  { #name, name }
 
 /* All of them, or the one that is named; before and after may be NULL. */
 static inline int run_cases(const struct test_case *cases, size_t n, void (*before)(void),
