@@ -16,9 +16,11 @@ enum channel_what {
   CHANNEL_DRAIN,   /* number: until when; status: 1: the sessions go on, with another worker */
   CHANNEL_RELOAD,  /* descriptor: the configuration to become */
   CHANNEL_NEWS,    /* text: what the supervisor knows of its children */
+  CHANNEL_LOOK,    /* number: a pid; text: the segment that it serves, or has served */
   /* to the supervisor */
   CHANNEL_READY,
-  CHANNEL_RELOADED /* status: 0, or why not */
+  CHANNEL_RELOADED, /* status: 0, or why not */
+  CHANNEL_SEEN      /* text: struct service_look */
 };
 
 enum { CHANNEL_DESCRIPTORS = 2, CHANNEL_TEXT_MAX = 8192 };
@@ -29,6 +31,14 @@ struct channel_message {
   int64_t number;
   uint32_t text_bytes;
   char text[CHANNEL_TEXT_MAX];
+};
+
+/* What a process has done in a segment. The dead are recovered, and what they held is there to be taken again. */
+struct service_look {
+  int32_t pid;
+  int32_t status; /* 0, or why there is nothing to be said */
+  uint64_t taken; /* messages, by a living one */
+  uint64_t held;  /* by a dead one, taken and not answered */
 };
 
 /* 0, or a negative errno: -EAGAIN the other side does not keep up. The descriptors stay the caller's. */

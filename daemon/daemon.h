@@ -181,7 +181,8 @@ struct daemon {
   bool draining;
   bool keeping; /* the sessions go on with the next worker */
   int64_t drain_until_ns;
-  uint64_t requests; /* ever taken */
+  uint64_t requests;    /* ever taken */
+  uint64_t redelivered; /* of them, a worker had died of */
 };
 
 /* Become this configuration, wholly, or say why not; `fresh` is still to be freed. */

@@ -30,10 +30,20 @@ static void resolve(struct daemon *d, struct request *r) {
 static void status(struct daemon *d, struct request *r) {
   char text[192];
   int n =
-      snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nresources=%u\ndraining=%d\n",
-               io_name(d->io), d->session_count, (unsigned long long)d->requests, d->resource_count,
+      snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nredelivered=%llu\nresources=%u\ndraining=%d\n",
+               io_name(d->io), d->session_count, (unsigned long long)d->requests, (unsigned long long)d->redelivered, d->resource_count,
                d->draining);
   request_value(r, 0, 0, text, (size_t)n);
+}
+
+static void children(const struct daemon *d, struct request *r) {
+  size_t size = d->news ? strlen(d->news) : 0;
+  if (size > r->in.room) {
+    request_error(r, -EMSGSIZE, "there is more to be said than there is room for");
+    return;
+  }
+  if (size) memcpy(r->in.data, d->news, size);
+  request_in_place(r, 0, 0, size);
 }
 
 void daemon_serve(struct daemon *d, struct request *r) {
@@ -41,6 +51,7 @@ void daemon_serve(struct daemon *d, struct request *r) {
   case SHMQ_DAEMON_NULL: request_value(r, 0, 0, NULL, 0); return;
   case SHMQ_DAEMON_RESOLVE: resolve(d, r); return;
   case SHMQ_DAEMON_STATUS: status(d, r); return;
+  case SHMQ_DAEMON_CHILDREN: children(d, r); return;
   default: request_error(r, -EOPNOTSUPP, "no such operation");
   }
 }

@@ -55,3 +55,38 @@ int notify_with_fds(const char *state, const int *fds, int count) {
 }
 
 int notify_systemd(const char *state) { return notify_with_fds(state, NULL, 0); }
+
+/* Whatever descriptors came with it are closed: we keep none for others. */
+static void close_received(struct msghdr *message) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      close(fd);
+    }
+  }
+}
+
+ssize_t notify_receive(int socket, char *text, size_t room, pid_t *pid) {
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(16 * sizeof(int))];
+  } control;
+  struct iovec part = {.iov_base = text, .iov_len = room};
+  struct msghdr message = {.msg_iov = &part,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
+                           .msg_controllen = sizeof control.bytes};
+  ssize_t n = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return -errno;
+  *pid = 0;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+    struct ucred who;
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS) continue;
+    memcpy(&who, CMSG_DATA(c), sizeof who);
+    *pid = who.pid;
+  }
+  close_received(&message);
+  return n;
+}

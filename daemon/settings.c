@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "daemon.h"
-#include "supervisor/restart.h"
+#include "supervisor/service.h"
 
 static const struct param params[] = {
     {"access", PARAM_CHOICE, "owner", 0, 0, "owner|all",
@@ -46,19 +46,9 @@ static const struct param params[] = {
      "memory of one user's sessions together", PARAM_LIVE},
     {"uid_handles", PARAM_COUNT, "32768", 1, INT32_MAX, NULL,
      "open files of one user's sessions together, counted as if each had all of its own", PARAM_LIVE},
-    {"pin", PARAM_TEXT, "none", 0, 0, NULL, "where the worker runs: places, as shmq pool takes them",
-     PARAM_FIXED},
-    {"restart_first", PARAM_DURATION, "100ms", 0, INT64_C(3600000000000), NULL,
-     "how long after its death the worker is started again; doubled by each further death",
-     PARAM_FIXED},
-    {"restart_most", PARAM_DURATION, "30s", 0, INT64_C(3600000000000), NULL,
-     "the longest such delay", PARAM_FIXED},
-    {"restart_reset", PARAM_DURATION, "60s", 0, INT64_MAX, NULL,
-     "a worker that has lived so long begins with the first delay again", PARAM_FIXED},
-    {"restart_failures", PARAM_COUNT, "5", 0, RESTART_FAILURES_MAX, NULL,
-     "so many deaths in restart_within, and the daemon gives up; 0: never", PARAM_FIXED},
-    {"restart_within", PARAM_DURATION, "10s", 0, INT64_MAX, NULL, "the time of restart_failures",
-     PARAM_FIXED},
+    {"pin", PARAM_TEXT, "none", 0, 0, NULL,
+     "where the worker runs: places, as shmq pool takes them", PARAM_FIXED},
+    RESTART_PARAMS("30s"),
     {"guard", PARAM_FLAG, "no", 0, 0, NULL,
      "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times",
      PARAM_FIXED},
@@ -75,6 +65,7 @@ const struct section_kind *const section_kinds[] = {&daemon_section,
                                                     &kv_kind.section,
                                                     &pool_kind.section,
                                                     &timer_kind.section,
+                                                    &service_kind,
                                                     NULL};
 
 /* ---- sources ---- */
@@ -123,6 +114,7 @@ int settings_read(struct config *config, const struct arguments *a, struct confi
   for (int i = 0; !rc && i < a->setting_count; i++)
     rc = config_set(config, a->settings[i], "--set", error);
   if (!rc) rc = config_complete(config, error);
+  if (!rc) rc = services_check(config, error);
   if (!rc) return 0;
   if (!*error->text) snprintf(error->text, sizeof error->text, "%s", strerror(-rc));
   config_free(config);

@@ -62,6 +62,7 @@ static int take_requests(struct session *s) {
     bytes += r->in.room;
     s->in_flight++;
     s->daemon->requests++;
+    s->daemon->redelivered += r->in.attempts > 1;
     dispatch(r);
     if (s->state != SESSION_OPEN) return taken;
   }

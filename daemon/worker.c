@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "census.h"
 #include "channel.h"
 #include "daemon.h"
 #include "harden.h"
@@ -69,6 +70,7 @@ static void handle(struct daemon *d, const struct channel_message *m, const int 
   case CHANNEL_DRAIN: daemon_drain(d, m->number, m->status); return;
   case CHANNEL_RELOAD: reload(d, fds[0]); break;
   case CHANNEL_NEWS: keep_news(d, m); break;
+  case CHANNEL_LOOK: census_look(d, (pid_t)m->number, m->text, m->text_bytes); break;
   }
   if (fds[0] >= 0) close(fds[0]);
 }

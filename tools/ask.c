@@ -353,6 +353,12 @@ static int log_trim(struct asking *a, char **arguments) {
 
 /* ---- the daemon itself ---- */
 
+static int daemon_children(struct asking *a, char **arguments) {
+  (void)arguments;
+  int status = ask_about(a, SHMQ_DAEMON_CHILDREN, NULL, 0, 0, a->room);
+  return status == STATUS_OK ? print_bytes(a->result.data, a->result.size, false) : status;
+}
+
 static int daemon_status(struct asking *a, char **arguments) {
   (void)arguments;
   int status = ask_about(a, SHMQ_DAEMON_STATUS, NULL, 0, 0, 0);
@@ -374,6 +380,7 @@ static const struct operation {
     {"log", "append", 0, 1, log_append}, {"log", "read", 0, 1, log_read},
     {"log", "follow", 0, 1, log_follow}, {"log", "trim", 1, 1, log_trim},
     {"log", "status", 0, 0, log_status}, {"daemon", "status", 0, 0, daemon_status},
+    {"daemon", "children", 0, 0, daemon_children},
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
@@ -457,7 +464,8 @@ const struct command ask_command = {
         "RESOURCE is the name in the daemon's configuration; daemon is the daemon itself. What "
         "can be asked of a dir: get PATH, put PATH, stat PATH, list [PATH], mkdir PATH, rename "
         "OLD NEW, unlink PATH, rmdir PATH. Of a log: append [RECORD | -], read [FROM], follow "
-        "[FROM], trim BELOW, status. Of daemon: status.\n\n"
+        "[FROM], trim BELOW, status. Of daemon: status, children "
+        "(those of its supervisor, and what is known of the dead).\n\n"
         "put and append read standard input or --file; append cuts it into records at the "
         "delimiter and prints the number of each. put replaces the file as one step.",
     .examples = "  shmq ask tree get etc/hosts\n"

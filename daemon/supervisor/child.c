@@ -62,23 +62,46 @@ static void plan_restart(struct child *c, int status) {
       status_text(status, text), delay < 0 ? "failed: not started again" : "is started again");
 }
 
+/* Asked to end, or not to come back. */
+static bool stays_down(struct child *c, int status) {
+  if (c->state == CHILD_STOPPING) return true;
+  return c->wanted_again && !c->wanted_again(c, status);
+}
+
+static void go_down(struct child *c, int status) {
+  char text[64];
+  bool again = c->again && !c->supervisor->draining;
+  say(SAY_INFO, "%s %d: %s", c->name, (int)c->pid, status_text(status, text));
+  c->state = CHILD_DOWN;
+  c->due_ns = again ? SHMQ_NOWAIT : SHMQ_FOREVER;
+}
+
 static void exited(struct source *source, uint32_t events) {
   struct child *c = SOURCE_OWNER(source, struct child, exit);
   struct supervisor *sv = c->supervisor;
-  bool asked = c->state == CHILD_STOPPING;
   int status;
   (void)events;
   if (waitpid(c->pid, &status, WNOHANG) != c->pid) return;
   source_close(sv->epoll, source);
-  write_obituary(c, status);
-  if (asked) {
-    c->state = CHILD_DOWN;
-    c->due_ns = SHMQ_FOREVER;
-  } else {
+  if (c->state != CHILD_STOPPING) write_obituary(c, status);
+  if (stays_down(c, status))
+    go_down(c, status);
+  else
     plan_restart(c, status);
-  }
+  c->died_pid = c->pid;
   c->pid = 0;
+  c->again = false;
   if (c->died) c->died(c, status);
+  worker_tell_news(sv);
+}
+
+void obituary_seen(struct supervisor *sv, const struct service_look *look) {
+  for (unsigned i = 0; i < OBITUARIES; i++) {
+    struct obituary *o = &sv->obituaries[i];
+    if (o->pid != look->pid || o->looked) continue;
+    o->looked = look->status == 0;
+    o->held = look->held;
+  }
   worker_tell_news(sv);
 }
 
@@ -110,6 +133,7 @@ void child_ready(struct child *c) {
   c->state = CHILD_READY;
   c->due_ns = SHMQ_FOREVER;
   say(SAY_INFO, "%s %d: ready", c->name, (int)c->pid);
+  if (c->became_ready) c->became_ready(c);
   worker_tell_news(c->supervisor);
 }
 
@@ -127,6 +151,10 @@ void child_due(struct child *c) {
   c->due_ns = SHMQ_FOREVER;
   if (!c->pid) {
     child_start(c);
+    return;
+  }
+  if (c->state == CHILD_READY) {
+    if (c->tick) c->tick(c);
     return;
   }
   say(SAY_WARNING, "%s %d: killed, it did not %s in time", c->name, (int)c->pid,

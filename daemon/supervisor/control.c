@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "supervisor/service.h"
 #include "supervisor/supervisor.h"
 
 enum { BACKLOG = 256, ACCEPT_BATCH = 16, LOCK_NAP_US = 20000, LOCK_GRACE_NS = 2000000000 };
@@ -66,16 +67,17 @@ static int make_directory(const struct supervisor *sv) {
   return st.st_uid == geteuid() || geteuid() == 0 ? 0 : -EACCES;
 }
 
-static int socket_address(const struct supervisor *sv, struct sockaddr_un *address) {
+static int socket_address(const struct supervisor *sv, const char *name,
+                          struct sockaddr_un *address) {
   *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-  int n = snprintf(address->sun_path, sizeof address->sun_path, "%s/control", sv->directory);
+  int n = snprintf(address->sun_path, sizeof address->sun_path, "%s/%s", sv->directory, name);
   return n < (int)sizeof address->sun_path ? 0 : -ENAMETOOLONG;
 }
 
 static bool somebody_listens(const struct supervisor *sv) {
   struct sockaddr_un address;
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  bool listens = fd >= 0 && socket_address(sv, &address) == 0 &&
+  bool listens = fd >= 0 && socket_address(sv, "control", &address) == 0 &&
                  connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
   if (fd >= 0) close(fd);
   return listens;
@@ -106,7 +108,7 @@ int control_lock(struct supervisor *sv) {
 
 static int bind_socket(const struct supervisor *sv, int fd) {
   struct sockaddr_un address;
-  int rc = socket_address(sv, &address);
+  int rc = socket_address(sv, "control", &address);
   if (rc) return rc;
   unlink(address.sun_path);
   if (bind(fd, (struct sockaddr *)&address, sizeof address) ||
@@ -119,6 +121,21 @@ int control_open(struct supervisor *sv) {
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int rc = fd < 0 ? -errno : bind_socket(sv, fd);
   if (!rc) return source_add(sv->epoll, &sv->listener, fd, EPOLLIN, connection);
+  if (fd >= 0) close(fd);
+  return rc;
+}
+
+/* Anybody of this user may write to it: who did so is the kernel's word. */
+int control_open_notify(struct supervisor *sv) {
+  struct sockaddr_un address;
+  int one = 1, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int rc = fd < 0 ? -errno : socket_address(sv, "notify", &address);
+  if (!rc) unlink(address.sun_path);
+  if (!rc &&
+      (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) ||
+       bind(fd, (struct sockaddr *)&address, sizeof address) || chmod(address.sun_path, 0600)))
+    rc = -errno;
+  if (!rc) return source_add(sv->epoll, &sv->notify, fd, EPOLLIN, services_notified);
   if (fd >= 0) close(fd);
   return rc;
 }

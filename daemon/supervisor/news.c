@@ -25,14 +25,15 @@ static size_t child_line(const struct child *c, char *to, size_t room) {
 }
 
 static size_t obituary_line(const struct obituary *o, char *to, size_t room) {
-  char status[64], when[32];
+  char status[64], when[32], held[24] = "-";
+  if (o->looked) snprintf(held, sizeof held, "%" PRIu64, o->held);
   time_t seconds = (time_t)(o->when_ns / 1000000000);
   struct tm tm;
   gmtime_r(&seconds, &tm);
   strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
   return clamp(snprintf(to, room,
-                        "died=%s pid=%d at=%s uptime_ms=%" PRId64 " sessions=%u cause=%s\n",
-                        o->name, (int)o->pid, when, o->uptime_ns / 1000000, o->sessions,
+                        "died=%s pid=%d at=%s uptime_ms=%" PRId64 " sessions=%u held=%s cause=%s\n",
+                        o->name, (int)o->pid, when, o->uptime_ns / 1000000, o->sessions, held,
                         status_text(o->status, status)),
                room);
 }

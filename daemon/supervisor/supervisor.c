@@ -9,6 +9,7 @@
 
 #include "notify.h"
 #include "settings.h"
+#include "supervisor/service.h"
 
 static const int64_t grace_ns = 2000000000; /* for a child to see that its time is over */
 
@@ -24,7 +25,8 @@ static void begin_drain(struct supervisor *sv, int64_t patience_ns) {
   sv->draining = true;
   sv->drain_until_ns = shmq_after_ns(patience_ns);
   control_close(sv);
-  for (struct child *c = sv->children; c; c = c->next) child_stop(c, patience_ns + grace_ns);
+  child_stop(&sv->worker.child, patience_ns + grace_ns);
+  services_go_on(sv);
 }
 
 void supervisor_fail(struct supervisor *sv, int error) {
@@ -89,21 +91,13 @@ void supervisor_ready(struct supervisor *sv) {
     return;
   }
   sv->told_ready = true;
+  services_go_on(sv);
   say(SAY_INFO, "ready in %s", sv->directory);
   tell_ready(sv);
 }
 
-static void read_policy(struct supervisor *sv) {
-  sv->policy = (struct restart_policy){
-      .first_ns = section_number(sv->settings, "restart_first"),
-      .most_ns = section_number(sv->settings, "restart_most"),
-      .reset_ns = section_number(sv->settings, "restart_reset"),
-      .failures = (unsigned)section_number(sv->settings, "restart_failures"),
-      .within_ns = section_number(sv->settings, "restart_within")};
-}
-
 static int start(struct supervisor *sv) {
-  sv->lock_fd = sv->listener.fd = sv->signals.fd = -1;
+  sv->lock_fd = sv->listener.fd = sv->signals.fd = sv->notify.fd = -1;
   sv->epoll = epoll_create1(EPOLL_CLOEXEC);
   int rc = sv->epoll < 0 ? -errno : prepare_process(sv);
   if (!rc) rc = control_lock(sv);
@@ -112,10 +106,12 @@ static int start(struct supervisor *sv) {
         rc == -EADDRINUSE ? "another daemon lives here" : strerror(-rc));
     return rc;
   }
-  read_policy(sv);
+  sv->policy = restart_policy_of(sv->settings);
   worker_init(sv);
-  child_start(&sv->worker.child);
-  return 0;
+  rc = services_open(sv);
+  if (!rc && sv->services) rc = control_open_notify(sv);
+  if (!rc) child_start(&sv->worker.child);
+  return rc;
 }
 
 /* ---- the loop ---- */
@@ -141,6 +137,8 @@ int supervisor_run(struct supervisor *sv) {
   }
   control_close(sv);
   clients_close(sv);
+  services_close(sv);
+  source_close(sv->epoll, &sv->notify);
   source_close(sv->epoll, &sv->signals);
   if (sv->lock_fd >= 0) close(sv->lock_fd);
   if (sv->epoll >= 0) close(sv->epoll);

@@ -7,6 +7,7 @@
  *   control.c     the control socket
  *   client.c      a client: its handshake, what is kept of it; memory.c makes the memory
  *   worker.c      the worker as a child: start, hand over, drain, reload
+ *   service.c     the instances of services; output.c what they write
  *   child.c       what the worker and the instances of services have in common; obituaries
  *   news.c        what there is to be said of them
  *   event.c, spawn.c, restart.c  descriptors, forks, delays
@@ -28,6 +29,7 @@
 #include "supervisor/spawn.h"
 
 struct arguments;
+struct service;
 struct supervisor;
 
 /* ---- children ---- */
@@ -56,8 +58,15 @@ struct child {
   int (*start)(struct child *child);
   /* Ask it to end, in the way it understands. */
   void (*stop)(struct child *child);
-  /* It has died and been reaped; the state is DOWN or FAILED, due_ns is set. May be NULL. */
+  /* The rest may be NULL. It has died and been reaped; the state is DOWN or FAILED, due_ns is set. */
   void (*died)(struct child *child, int status);
+  void (*became_ready)(struct child *child);
+  /* due_ns has come, and it is READY. */
+  void (*tick)(struct child *child);
+  /* Is it to be started again after it ended so? */
+  bool (*wanted_again)(const struct child *child, int status);
+  bool again;     /* STOPPING only to be started anew */
+  pid_t died_pid; /* of the last one */
 };
 
 /* The last that is known of the dead. */
@@ -68,6 +77,8 @@ struct obituary {
   int64_t uptime_ns;
   int64_t when_ns;   /* CLOCK_REALTIME */
   unsigned sessions; /* that the worker held */
+  bool looked;       /* into the segment that it served */
+  uint64_t held;     /* messages of it, which are delivered again */
 };
 enum { OBITUARIES = 16 };
 
@@ -79,6 +90,7 @@ void child_ready(struct child *child);
 void child_stop(struct child *child, int64_t patience_ns);
 /* Do what is due at due_ns: start it, or kill it. */
 void child_due(struct child *child);
+void obituary_seen(struct supervisor *supervisor, const struct service_look *look);
 /* How it ended, in words: "signal 9 (Killed)", "exit 3". */
 const char *status_text(int status, char to[64]);
 
@@ -99,6 +111,12 @@ void worker_drain(struct supervisor *supervisor, int64_t until_ns, bool keep);
 void worker_reload(struct supervisor *supervisor);
 /* Tell it what it may be asked about the supervisor's children. */
 void worker_tell_news(struct supervisor *supervisor);
+
+/* Have it look what that process has done in a segment: services_seen. */
+void worker_look(struct supervisor *supervisor, const char *segment, pid_t pid);
+
+/* ---- service.c ---- */
+void services_notified(struct source *source, uint32_t events);
 
 /* ---- news.c ---- */
 size_t news_write(const struct supervisor *supervisor, char *to, size_t room);
@@ -130,6 +148,8 @@ int control_lock(struct supervisor *supervisor);
 /* Bind DIRECTORY/control and listen; clients are accepted from then on. */
 int control_open(struct supervisor *supervisor);
 void control_close(struct supervisor *supervisor);
+/* Bind DIRECTORY/notify. */
+int control_open_notify(struct supervisor *supervisor);
 
 /* ---- the supervisor ---- */
 
@@ -140,12 +160,14 @@ struct supervisor {
   char directory[4096];
   int epoll, lock_fd;
   struct source listener, signals;
+  struct source notify; /* what services say by sd_notify(3) */
   struct client *clients;
   unsigned client_count;
   struct account *accounts; /* one for each user who has clients */
   uint64_t next_number;
   struct child *children; /* the worker and all instances of services */
   struct worker worker;
+  struct service *services;
   struct restart_policy policy; /* of the worker */
   struct obituary obituaries[OBITUARIES];
   unsigned obituary_count;

@@ -15,6 +15,7 @@
 
 #include "notify.h"
 #include "settings.h"
+#include "supervisor/service.h"
 #include "supervisor/supervisor.h"
 
 static struct supervisor *supervisor_of(struct child *c) { return c->supervisor; }
@@ -89,6 +90,7 @@ static void channel_news(struct source *source, uint32_t events) {
   }
   if (m.what == CHANNEL_READY) became_ready(sv);
   if (m.what == CHANNEL_RELOADED) reload_done(sv, m.status);
+  if (m.what == CHANNEL_SEEN) services_seen(sv, &m);
 }
 
 /* ---- life ---- */
@@ -195,6 +197,12 @@ void worker_reload(struct supervisor *sv) {
 }
 
 /* ---- news ---- */
+
+void worker_look(struct supervisor *sv, const char *segment, pid_t pid) {
+  struct channel_message m = {.what = CHANNEL_LOOK, .number = pid};
+  m.text_bytes = (uint32_t)snprintf(m.text, sizeof m.text, "%s", segment);
+  (void)tell(sv, &m, NULL, 0);
+}
 
 void worker_tell_news(struct supervisor *sv) {
   static struct channel_message m;

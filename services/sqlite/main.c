@@ -19,6 +19,7 @@ struct arguments {
   shmq_service_options service;
   int64_t timeout_ns;
   bool idempotent;
+  uint32_t ready_fd; /* 0: none */
 };
 
 static int usage(FILE *to) {
@@ -31,7 +32,8 @@ static int usage(FILE *to) {
         "  -s, --message-size N  longest message without a block (default 512)\n"
         "      --blocks N        blocks for longer messages (default 64)\n"
         "      --block-size N    longest message at all: of a request, of a row (default 65536)\n"
-        "  -m, --mode OCTAL      who may ask (default 0600)\n\n"
+        "  -m, --mode OCTAL      who may ask (default 0600)\n"
+        "      --ready-fd N      write a newline to descriptor N when it can be asked\n\n"
         "query: all statements of SQL are one transaction; ?1, ?2 ... stand for the PARAMETERs.\n"
         "      --timeout SECONDS the request's whole life (default: none)\n"
         "  -i, --idempotent      doing it twice does no harm: the next owner may repeat it\n",
@@ -59,12 +61,13 @@ static bool seconds(const char *text, int64_t *ns) {
 }
 
 static bool parse(int argc, char **argv, struct arguments *a) {
-  enum { ASKERS = 256, BLOCKS, BLOCK_SIZE, TIMEOUT, HELP };
+  enum { ASKERS = 256, BLOCKS, BLOCK_SIZE, TIMEOUT, READY_FD, HELP };
   static const struct option options[] = {
       {"askers", required_argument, NULL, ASKERS},   {"message-size", required_argument, NULL, 's'},
       {"blocks", required_argument, NULL, BLOCKS},   {"block-size", required_argument, NULL, BLOCK_SIZE},
       {"mode", required_argument, NULL, 'm'},        {"timeout", required_argument, NULL, TIMEOUT},
-      {"idempotent", no_argument, NULL, 'i'},        {"help", no_argument, NULL, HELP},
+      {"idempotent", no_argument, NULL, 'i'},        {"ready-fd", required_argument, NULL, READY_FD},
+      {"help", no_argument, NULL, HELP},
       {NULL, 0, NULL, 0}};
   bool good = true;
   for (int o; (o = getopt_long(argc, argv, "+s:m:i", options, NULL)) != -1;) {
@@ -76,6 +79,7 @@ static bool parse(int argc, char **argv, struct arguments *a) {
     case 'm': good &= number(optarg, 8, 0777, &a->service.mode); break;
     case TIMEOUT: good &= seconds(optarg, &a->timeout_ns); break;
     case 'i': a->idempotent = true; break;
+    case READY_FD: good &= number(optarg, 10, 1 << 20, &a->ready_fd); break;
     case HELP: usage(stdout); exit(0);
     default: good = false;
     }
@@ -134,6 +138,12 @@ static void catch_signals(void) {
   sigaction(SIGINT, &action, NULL);
 }
 
+static void tell_ready(uint32_t fd) {
+  if (!fd) return;
+  if (write((int)fd, "\n", 1) < 0) fprintf(stderr, "shmq-sqlite: --ready-fd: %s\n", strerror(errno));
+  close((int)fd);
+}
+
 static int serve(const char *name, const char *path, const struct arguments *a) {
   static struct owner o;
   o.path = path;
@@ -149,6 +159,7 @@ static int serve(const char *name, const char *path, const struct arguments *a) 
   }
   int rc = open_service(&o, name, &a->service);
   if (!rc) rc = measure(&o);
+  if (!rc) tell_ready(a->ready_fd);
   if (!rc) rc = owner_run(&o);
   if (rc) fprintf(stderr, "shmq-sqlite: %s: %s\n", name, shmq_strerror(rc));
   for (int i = 0; i < READERS_MAX; i++) connection_close(&o.readers[i]);

@@ -55,3 +55,12 @@ foreach(rung uring threads)
     add_dependencies(daemon_kill_${rung} shmqd)
   endif()
 endforeach()
+
+# Services.
+if(SHMQ_TESTS AND TARGET shmq-tool AND TARGET shmq-sqlite AND NOT SHMQ_SANITIZE MATCHES thread)
+  add_executable(daemon_helper daemon_helper.c)
+  target_link_libraries(daemon_helper PRIVATE shmq::shmq)
+  target_include_directories(daemon_helper PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  shmq_script_test(NAME daemon_service LABELS integration TIMEOUT 600
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/daemon_service.sh)
+endif()

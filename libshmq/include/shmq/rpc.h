@@ -385,7 +385,9 @@ SHMQ_API int shmq_resource(shmq_client *client, const char *name);
 enum shmq_daemon_op {
   SHMQ_DAEMON_NULL,    /* nothing: for measuring */
   SHMQ_DAEMON_RESOLVE, /* data: a name. value[0]: the resource, data: its kind */
-  SHMQ_DAEMON_STATUS   /* data: a text of key=value lines */
+  SHMQ_DAEMON_STATUS,  /* data: a text of key=value lines */
+  SHMQ_DAEMON_CHILDREN /* room. data: a line of key=value words for each child of the supervisor, then for each that
+                        * died, the newest first */
 };
 
 enum shmq_dir_op {
