@@ -66,7 +66,8 @@ struct resource {
   uint16_t number; /* from 1 */
 };
 
-extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind, kv_kind;
+extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind, kv_kind,
+    stream_kind;
 
 int resources_open(struct daemon *daemon);
 /* Open what `fresh` has and the daemon's configuration has not: all or nothing. */

@@ -64,6 +64,7 @@ const struct section_kind *const section_kinds[] = {&daemon_section,
                                                     &log_kind.section,
                                                     &kv_kind.section,
                                                     &pool_kind.section,
+                                                    &stream_kind.section,
                                                     &timer_kind.section,
                                                     &service_kind,
                                                     NULL};

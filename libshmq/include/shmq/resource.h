@@ -77,6 +77,20 @@ typedef struct shmq_kv_entry {
   uint32_t value_bytes;
 } shmq_kv_entry;
 
+/* ---- stream: one connection for many clients; process: programs spoken to over standard input and output ---- */
+
+enum shmq_stream_op {
+  SHMQ_STREAM_ASK = 1, /* value[0]: frames in the request and in its answer, 0: 1; data: the frames.
+                        * value[0]: frames; data: the answer's */
+  SHMQ_STREAM_STATUS   /* data: a text of key=value lines */
+};
+
+enum shmq_process_op {
+  SHMQ_PROCESS_ASK = 1, /* as SHMQ_STREAM_ASK, of whichever process is free. value[1]: its pid */
+  SHMQ_PROCESS_SIGNAL,  /* value[0]: which, from 1, 0: all; value[1]: the signal. value[0]: how many got it */
+  SHMQ_PROCESS_STATUS   /* data: a text, a line for each */
+};
+
 #ifdef __cplusplus
 }
 #endif
