@@ -108,16 +108,16 @@ for i in $(seq 12); do
 done
 sleep 0.5
 for i in 1 2 3; do
-  expect 0 timeout 10 "$owner" query "$q" 'INSERT INTO t VALUES (?, 0)' "beside $i"
+  expect 0 timeout 100 "$owner" query "$q" 'INSERT INTO t VALUES (?, 0)' "beside $i"
 done
 for reader in $readers; do wait "$reader"; done
 want=$(sqlite3 "$db" "$long" | sha256sum)
 for i in $(seq 12); do same "$want" "$(cat "$dir/long.$i")" "long answer $i"; done
 expect 1 ask 'SELECT zeroblob(1000000)'
 says 'longer than the service'
-expect 5 timeout 20 "$owner" query --timeout 0.2 "$q" \
+expect 5 timeout 100 "$owner" query --timeout 0.2 "$q" \
   'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n'
-expect 0 timeout 20 "$owner" query "$q" 'SELECT 1' # it was interrupted
+expect 0 timeout 100 "$owner" query "$q" 'SELECT 1' # it was interrupted
 head -c 40000 /dev/zero | tr '\0' x >"$dir/large"
 expect 0 ask 'INSERT INTO t VALUES (?, ?)' large "$(cat "$dir/large")"
 expect 0 ask 'SELECT b FROM t WHERE a = ?' large
