@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STATES_MAX = 200000, WATCHDOG_S = 30 };
+enum { STATES_MAX = 200000, WATCHDOG_S = 150 };
 
 const char *const kind_names[KIND_COUNT] = {"kill", "stop", "recover", "rejoin", "twin"};
 
