@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A figure: one thing measured against a reference in the same run, window by window in turn.
+ * A figure: one thing measured against a reference in the same run, window by window in turn; or alone, against
+ * a limit that holds for itself.
  */
 #ifndef BENCH_FIGURE_H
 #define BENCH_FIGURE_H
@@ -13,25 +14,31 @@
 struct figure {
   const char *name;
   const char *unit; /* of the value as printed */
-  double scale;     /* from messages a second, or ns, to the unit */
-  struct job job;
-  const char *reference; /* a transport's name; NULL: none */
-  struct job reference_job;
-  double reach;       /* the ratio that is asked for; 0: none */
+  double scale;     /* from a window's value (a second, or ns) to the unit */
+  window_fn *run;
+  void *what;
+  const char *reference; /* NULL: none */
+  window_fn *run_reference;
+  void *reference_what;
+  double reach; /* asked of the ratio, or without a reference of the value; 0 with `record`: nothing */
+  bool record;  /* for the record: nothing is asked */
   bool less_is_better;
+  bool anywhere; /* nothing hangs on the placement: no probes */
+  double seconds; /* of a window */
 };
 
 struct outcome {
-  bool possible;
   enum placement placement; /* the one with the most good pairs of windows */
   int windows;
-  double value, reference; /* medians */
+  double value, reference; /* medians, in the unit */
   double ratio, ratio_min, ratio_max;
-  double fairness;
-  bool met;
+  double fairness, fairness_reference;
+  struct histogram *histogram, *reference_histogram; /* of the windows that count; NULL: none */
 };
 
-/* Measure a figure with `pairs` interleaved pairs of windows. Only pairs of equal placement count. */
-void figure_measure(const struct figure *f, int pairs, struct outcome *out);
+/* Measure with `windows` interleaved pairs. Only pairs of equal placement count. False: not one could be had.
+ * outcome_free frees what the outcome refers to. */
+bool figure_measure(const struct figure *f, int windows, struct outcome *out);
+void outcome_free(struct outcome *out);
 
 #endif

@@ -9,14 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "figure.h"
+#include "exchange.h"
+#include "suite.h"
 
 static const struct transport *const transports[] = {
-    &transport_shmq, &transport_shmq_single, &transport_shmq_in_place, &transport_shmq_default,
+    &transport_call, &transport_shmq, &transport_shmq_single, &transport_shmq_in_place, &transport_shmq_default,
     &transport_pipe, &transport_unix, &transport_mq, &transport_eventfd,
     &transport_line, &transport_flag, &transport_memcpy, &transport_futex,
 #ifdef BENCH_CK
@@ -68,6 +66,8 @@ static const struct row rows[] = {
     {"round trip 64 B against readerwriterqueue (threads)", LATENCY, "shmq-single", 64, "readerwriter", 0, 1.0, 1},
     {"round trip 64 B against moodycamel (threads)", LATENCY, "shmq", 64, "moodycamel", 0, 1.0, 1},
     {"round trip 64 B, the default call", LATENCY, "shmq-default", 64, "shmq", 0, 1.2, 1},
+    {"null call, spinning", LATENCY, "call", 64, "shmq", 0, 1.5, 1},
+    {"null call, sleeping", SLEEP, "call", 64, "futex", 0, 1.2, 1},
     {"round trip 64 B, sleeping", SLEEP, "shmq", 64, "futex", 0, 1.10, 1},
     {"round trip 64 B, sleeping, against eventfd", SLEEP, "shmq", 64, "eventfd", 0, 1.0, 1},
     {"round trip 64 B, sleeping, against a pipe", SLEEP, "shmq", 64, "pipe", 0, 1.0, 1},
@@ -104,135 +104,106 @@ static unsigned depth_for(size_t bytes) {
   return bytes > 1024 ? 64 : 4096; /* 4096 messages or 4 MiB */
 }
 
-static struct job job_of(const struct row *r, const char *transport, size_t bytes, double seconds) {
+static struct exchange exchange_of(const struct row *r, const char *transport, size_t bytes) {
   bool trip = r->kind == LATENCY || r->kind == SLEEP;
-  return (struct job){.transport = transport ? transport_find(transport) : NULL,
-                      .shape = {.bytes = bytes,
-                                .depth = trip ? 64 : depth_for(bytes),
-                                .producers = r->sides,
-                                .consumers = r->sides,
-                                .sleeping = r->kind == SLEEP || r->kind == MANY},
-                      .workload = trip ? WORKLOAD_PING_PONG : WORKLOAD_STREAM,
-                      .batch = r->kind == BATCH ? 32 : 1,
-                      .seconds = seconds};
+  return (struct exchange){.transport = transport_find(transport),
+                           .shape = {.bytes = bytes,
+                                     .depth = trip ? 64 : depth_for(bytes),
+                                     .producers = r->sides,
+                                     .consumers = r->sides,
+                                     .sleeping = r->kind == SLEEP || r->kind == MANY},
+                           .workload = trip ? WORKLOAD_PING_PONG : WORKLOAD_STREAM,
+                           .batch = r->kind == BATCH ? 32 : 1};
 }
 
-static bool figure_of(const struct row *r, double seconds, struct figure *f) {
+static struct figure figure_of(const struct row *r, double seconds) {
   bool trip = r->kind == LATENCY || r->kind == SLEEP;
-  size_t other = r->reference_bytes ? r->reference_bytes : r->bytes;
-  *f = (struct figure){.name = r->name,
-                       .unit = r->kind == SLEEP ? "us" : trip ? "ns" : "M/s",
-                       .scale = r->kind == SLEEP ? 1e-3 : trip ? 1 : 1e-6,
-                       .job = job_of(r, r->transport, r->bytes, seconds),
-                       .reference = r->reference,
-                       .reference_job = job_of(r, r->reference, other, seconds),
-                       .reach = r->reach,
-                       .less_is_better = trip};
-  return f->job.transport && f->reference_job.transport;
+  return (struct figure){.name = r->name,
+                         .unit = r->kind == SLEEP ? "us" : trip ? "ns" : "M/s",
+                         .scale = r->kind == SLEEP ? 1e-3 : trip ? 1 : 1e-6,
+                         .run = exchange_window,
+                         .reference = r->reference,
+                         .run_reference = exchange_window,
+                         .reach = r->reach,
+                         .record = r->reach == 0,
+                         .less_is_better = trip,
+                         .seconds = seconds};
 }
 
-/* ---- printing ---- */
-
-static void json_environment(FILE *out) {
-  struct utsname name;
-  char cpu[256] = "unknown", line[512];
-  FILE *info = fopen("/proc/cpuinfo", "re");
-  while (info && fgets(line, sizeof line, info))
-    if (sscanf(line, "model name : %255[^\n]", cpu) == 1) break;
-  if (info) fclose(info);
-  uname(&name);
-  fprintf(out, "{\"environment\": {\"cpu\": \"%s\", \"cpus\": %ld, \"kernel\": \"%s\", \"compiler\": \"%s\", "
-               "\"time\": %ld},\n \"figures\": [",
-          cpu, sysconf(_SC_NPROCESSORS_ONLN), name.release, __VERSION__, (long)time(NULL));
+/* The share of the slowest side to that of the fastest, producers or consumers, whichever is worse. */
+static void add_fairness(struct suite *s, const struct row *r, const struct outcome *o) {
+  char name[96];
+  snprintf(name, sizeof name, "%s: slowest to fastest", r->name);
+  struct figure f = {.name = name, .unit = "", .reach = 0.7, .record = r->sides > 4};
+  struct outcome fair = {.placement = o->placement, .windows = o->windows, .value = o->fairness};
+  suite_add(s, &f, &fair);
 }
 
-static void json_figure(FILE *out, const struct figure *f, const struct outcome *o, bool first) {
-  fprintf(out,
-          "%s\n  {\"name\": \"%s\", \"value\": %.4g, \"unit\": \"%s\", \"reference\": \"%s\", \"reference_value\": %.4g, "
-          "\"ratio\": %.3f, \"ratio_min\": %.3f, \"ratio_max\": %.3f, \"placement\": \"%s\", "
-          "\"windows\": %d, \"fairness\": %.2f, \"reach\": %s%.2f, \"met\": %s}",
-          first ? "" : ",", f->name, o->value, f->unit, f->reference, o->reference, o->ratio,
-          o->ratio_min, o->ratio_max, placement_name(o->placement), o->windows, o->fairness,
-          f->less_is_better ? "" : "", f->reach, f->reach == 0 ? "null" : o->met ? "true" : "false");
-}
-
-static void print_figure(const struct figure *f, const struct outcome *o) {
-  printf("%-56s %9.3g %-3s  %-13s %9.3g  ratio %6.2f (%.2f to %.2f)  %-4s %2d", f->name, o->value, f->unit,
-         f->reference, o->reference, o->ratio, o->ratio_min, o->ratio_max, placement_name(o->placement),
-         o->windows);
-  if (f->job.shape.producers > 1) printf("  fairness %.2f", o->fairness);
-  if (f->reach > 0) printf("  %s %.2f: %s", f->less_is_better ? "<=" : ">=", f->reach, o->met ? "met" : "NOT MET");
-  putchar('\n');
-  fflush(stdout);
+static void measure_row(struct suite *s, const struct row *r) {
+  struct figure f = figure_of(r, s->seconds);
+  struct exchange value = exchange_of(r, r->transport, r->bytes),
+                  reference = exchange_of(r, r->reference, r->reference_bytes ? r->reference_bytes : r->bytes);
+  struct outcome o;
+  f.what = &value;
+  f.reference_what = &reference;
+  if (!suite_wants(s, r->name)) return;
+  if (!value.transport || !reference.transport) {
+    suite_miss(s, r->name, "peer not built in");
+    return;
+  }
+  if (figure_measure(&f, s->windows, &o)) {
+    suite_add(s, &f, &o);
+    if (r->kind == MANY) add_fairness(s, r, &o);
+  } else {
+    suite_miss(s, r->name, "no good pair of windows");
+  }
+  outcome_free(&o);
 }
 
 /* ---- main ---- */
 
-struct choice {
-  const char *only, *json;
-  int windows;
-  double seconds;
-  bool list;
-};
-
-static int run(const struct choice *c) {
-  FILE *out = c->json ? fopen(c->json, "we") : NULL;
-  bool first = true;
-  int cpus[2];
-  placement_cpus(cpus);
-  if (c->json && !out) {
-    perror(c->json);
+static int run(struct suite *s, const char *json) {
+  if (json && !(s->json = fopen(json, "we"))) {
+    perror(json);
     return 1;
   }
-  if (out) json_environment(out);
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    struct figure f;
-    struct outcome o;
-    if (c->only && !strstr(rows[i].name, c->only)) continue;
-    if (c->list) {
-      printf("%s\n", rows[i].name);
-      continue;
-    }
-    if (!figure_of(&rows[i], c->seconds, &f)) {
-      printf("%-56s peer not built in\n", rows[i].name);
-      continue;
-    }
-    figure_measure(&f, c->windows, &o);
-    if (!o.possible) {
-      printf("%-56s no good pair of windows\n", f.name);
-      continue;
-    }
-    print_figure(&f, &o);
-    if (out) json_figure(out, &f, &o, first);
-    first = false;
-  }
-  if (out) {
-    fprintf(out, "\n]}\n");
-    fclose(out);
+  suite_begin(s);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) measure_row(s, &rows[i]);
+  suite_end(s);
+  if (s->json && fclose(s->json)) {
+    perror(json);
+    return 1;
   }
   return 0;
 }
 
+static void usage(FILE *out) {
+  fputs("usage: shmq-bench [--quick] [--only TEXT] [--windows N] [--dir DIR] [--json FILE] [--list]\n"
+        "Figures against their references, interleaved windows of equal placement; run it alone.\n"
+        "DIR is where files are made, on a real file system (default: $TMPDIR or /var/tmp).\n",
+        out);
+}
+
 int main(int argc, char **argv) {
-  static const struct option options[] = {{"quick", no_argument, NULL, 'q'},
-                                          {"only", required_argument, NULL, 'o'},
-                                          {"windows", required_argument, NULL, 'w'},
-                                          {"json", required_argument, NULL, 'j'},
-                                          {"list", no_argument, NULL, 'l'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
-  struct choice choice = {.windows = 15, .seconds = 0.2};
+  static const struct option options[] = {
+      {"quick", no_argument, NULL, 'q'},         {"only", required_argument, NULL, 'o'},
+      {"windows", required_argument, NULL, 'w'}, {"json", required_argument, NULL, 'j'},
+      {"dir", required_argument, NULL, 'd'},     {"list", no_argument, NULL, 'l'},
+      {"help", no_argument, NULL, 'h'},          {0}};
+  const char *json = NULL, *temporary = getenv("TMPDIR");
+  int windows = 0;
+  struct suite s = {.text = stdout, .dir = temporary && *temporary ? temporary : "/var/tmp"};
   for (int opt; (opt = getopt_long(argc, argv, "", options, NULL)) != -1;) switch (opt) {
-      case 'q': choice.windows = 5, choice.seconds = 0.1; break;
-      case 'o': choice.only = optarg; break;
-      case 'w': choice.windows = atoi(optarg); break;
-      case 'j': choice.json = optarg; break;
-      case 'l': choice.list = true; break;
-      default:
-        fprintf(opt == 'h' ? stdout : stderr,
-                "usage: shmq-bench [--quick] [--only TEXT] [--windows N] [--json FILE] [--list]\n"
-                "Figures against their references, interleaved windows of equal placement; run it alone.\n");
-        return opt == 'h' ? 0 : 2;
+      case 'q': s.quick = true; break;
+      case 'o': s.only = optarg; break;
+      case 'w': windows = atoi(optarg); break;
+      case 'j': json = optarg; break;
+      case 'd': s.dir = optarg; break;
+      case 'l': s.list = true; break;
+      case 'h': usage(stdout); return 0;
+      default: usage(stderr); return 2;
     }
-  return run(&choice);
+  s.windows = windows > 0 ? windows : s.quick ? 5 : 11;
+  s.seconds = s.quick ? 0.1 : 0.2;
+  return run(&s, json);
 }

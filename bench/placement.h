@@ -7,18 +7,37 @@
 #ifndef BENCH_PLACEMENT_H
 #define BENCH_PLACEMENT_H
 
-enum placement { PLACEMENT_ADJACENT, PLACEMENT_NEAR, PLACEMENT_FAR, PLACEMENTS };
+#include <stdbool.h>
+
+/* ANY: not probed, because nothing in the window hangs on it, or because there is only one CPU. */
+enum placement {
+  PLACEMENT_ADJACENT,
+  PLACEMENT_NEAR,
+  PLACEMENT_FAR,
+  PLACEMENT_ANY,
+  PLACEMENTS
+};
 
 const char *placement_name(enum placement p);
 enum placement placement_of(double round_trip_ns);
 
-/* Pin the calling thread. */
+/* The CPUs that sides are pinned to, one after the other. Unless it is called, all that this process may use.
+ * To be called before anything is pinned. */
+void placement_use(const int *cpus, int count);
+int placement_count(void);
+
+/* Side `number` is pinned here; from the first CPU again when there are more sides. */
+int placement_cpu(int number);
+
+/* Pin the calling thread; or let it run on all of them. */
 void placement_pin(int cpu);
+void placement_unpin(void);
 
-/* The two CPUs that pairs are pinned to: the first two that this process may use. */
-void placement_cpus(int cpus[2]);
-
-/* A raw cache-line round trip between the two CPUs, in ns: the median of some short bursts. */
+/* A raw cache-line round trip between the first two CPUs, in ns: the median of some short bursts. 0: there
+ * is only one CPU. */
 double placement_probe(void);
+
+/* Are two probes of the same place? Those of one class may still differ two-fold. */
+bool placement_same(double probe, double other);
 
 #endif

@@ -40,12 +40,13 @@ struct transport {
   int (*receive_batch)(struct channel *c, void *data, size_t n, int count);
   void (*detach)(struct channel *c);
   void (*destroy)(struct channel *c);
+  void (*flush)(struct channel *c); /* optional: publish what send has kept back */
 };
 
 /* By name; NULL when it was not built in. */
 const struct transport *transport_find(const char *name);
 
-extern const struct transport transport_shmq, transport_shmq_single, transport_shmq_in_place,
+extern const struct transport transport_call, transport_shmq, transport_shmq_single, transport_shmq_in_place,
     transport_shmq_default, transport_pipe, transport_unix, transport_mq, transport_eventfd,
     transport_line, transport_flag, transport_memcpy, transport_futex;
 #ifdef BENCH_CK

@@ -112,9 +112,9 @@ void pair_destroy(channel *c) { delete static_cast<pair_queue *>(c->shared); }
 }  // namespace
 
 const struct transport transport_boost = {"boost",       false,   boost_make, boost_attach, boost_send,
-                                          boost_receive, nullptr, nullptr,    boost_detach, boost_destroy};
+                                          boost_receive, nullptr, nullptr,    boost_detach, boost_destroy, nullptr};
 const struct transport transport_moodycamel = {
     "moodycamel",     true,    moody_make,   nullptr, moody_send, moody_receive, moody_send_batch,
-    moody_receive_batch, nullptr, moody_destroy};
+    moody_receive_batch, nullptr, moody_destroy, nullptr};
 const struct transport transport_readerwriter = {"readerwriter", true,    pair_make, nullptr, pair_send,
-                                                 pair_receive,   nullptr, nullptr,   nullptr, pair_destroy};
+                                                 pair_receive,   nullptr, nullptr,   nullptr, pair_destroy, nullptr};

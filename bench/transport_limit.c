@@ -96,13 +96,13 @@ static int memcpy_attach(struct channel *c, bool producer) {
   c->handle = &sides[c->number];
   return 0;
 }
+static uint64_t copies_a_step(uint64_t slots) { return slots >= 4 ? slots / 4 : 1; }
 /* Indices are published and looked at a quarter of the backlog at a time, so the copies are what is
  * measured. */
 static void memcpy_send(struct channel *c, const void *data, size_t n) {
   struct copy_ring *r = c->shared;
   struct copy_side *s = c->handle;
-  uint64_t slots = BACKLOG / n, step = slots / 4 ? slots / 4 : 1;
-  if (c->shape.depth == 1) step = 1;
+  uint64_t slots = BACKLOG / n, step = copies_a_step(slots);
   while (s->at - s->seen >= slots) s->seen = atomic_load_explicit(&r->head, memory_order_acquire);
   memcpy(r->bytes + s->at % slots * n, data, n);
   s->at++;
@@ -112,17 +112,17 @@ static void memcpy_send(struct channel *c, const void *data, size_t n) {
 static void memcpy_receive(struct channel *c, void *data, size_t n) {
   struct copy_ring *r = c->shared;
   struct copy_side *s = c->handle;
-  uint64_t slots = BACKLOG / n;
+  uint64_t slots = BACKLOG / n, step = copies_a_step(slots);
   while (s->at >= s->seen) s->seen = atomic_load_explicit(&r->tail, memory_order_acquire);
   memcpy(data, r->bytes + s->at % slots * n, n);
   s->at++;
-  atomic_store_explicit(&r->head, s->at, memory_order_release);
+  if (s->at % step == 0) atomic_store_explicit(&r->head, s->at, memory_order_release);
 }
-static void memcpy_detach(struct channel *c) {
+static void memcpy_flush(struct channel *c) {
   struct copy_ring *r = c->shared;
   struct copy_side *s = c->handle;
   if (s->at > atomic_load_explicit(&r->tail, memory_order_relaxed))
-    atomic_store_explicit(&r->tail, s->at, memory_order_release); /* the producer's rest */
+    atomic_store_explicit(&r->tail, s->at, memory_order_release);
 }
 
 const struct transport transport_memcpy = {.name = "memcpy",
@@ -130,7 +130,7 @@ const struct transport transport_memcpy = {.name = "memcpy",
                                            .attach = memcpy_attach,
                                            .send = memcpy_send,
                                            .receive = memcpy_receive,
-                                           .detach = memcpy_detach,
+                                           .flush = memcpy_flush,
                                            .destroy = unmap};
 
 /* ---- a futex wake-up ---- */

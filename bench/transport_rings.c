@@ -109,8 +109,8 @@ RTE_CALLS(mpmc, rte_ring_mp_enqueue, rte_ring_mc_dequeue)
 
 const struct transport transport_rte_spsc = {
     "rte-spsc",          false,                  rte_make_spsc, NULL, rte_send_spsc, rte_receive_spsc,
-    rte_send_batch_spsc, rte_receive_batch_spsc, NULL,          unmap};
+    rte_send_batch_spsc, rte_receive_batch_spsc, NULL,          unmap, NULL};
 const struct transport transport_rte_mpmc = {
     "rte-mpmc",          false,                  rte_make_mpmc, NULL, rte_send_mpmc, rte_receive_mpmc,
-    rte_send_batch_mpmc, rte_receive_batch_mpmc, NULL,          unmap};
+    rte_send_batch_mpmc, rte_receive_batch_mpmc, NULL,          unmap, NULL};
 #endif

@@ -117,11 +117,41 @@ static void destroy(struct channel *c) {
   (void)shmq_unlink(name);
 }
 
-const struct transport transport_shmq = {"shmq", false, make_many, attach, put, get,
-                                         put_batch, get_batch, detach, destroy};
-const struct transport transport_shmq_single = {"shmq-single", false, make_single, attach, put, get,
-                                                put_batch, get_batch, detach, destroy};
+const struct transport transport_shmq = {
+    .name = "shmq",
+    .make = make_many,
+    .attach = attach,
+    .send = put,
+    .receive = get,
+    .send_batch = put_batch,
+    .receive_batch = get_batch,
+    .detach = detach,
+    .destroy = destroy};
+const struct transport transport_shmq_single = {
+    .name = "shmq-single",
+    .make = make_single,
+    .attach = attach,
+    .send = put,
+    .receive = get,
+    .send_batch = put_batch,
+    .receive_batch = get_batch,
+    .detach = detach,
+    .destroy = destroy};
 const struct transport transport_shmq_default = {
-    "shmq-default", false, make_many, attach_default, put, get, put_batch, get_batch, detach, destroy};
+    .name = "shmq-default",
+    .make = make_many,
+    .attach = attach_default,
+    .send = put,
+    .receive = get,
+    .send_batch = put_batch,
+    .receive_batch = get_batch,
+    .detach = detach,
+    .destroy = destroy};
 const struct transport transport_shmq_in_place = {
-    "shmq-in-place", false, make_many, attach, reserve_commit, lease_ack, NULL, NULL, detach, destroy};
+    .name = "shmq-in-place",
+    .make = make_many,
+    .attach = attach,
+    .send = reserve_commit,
+    .receive = lease_ack,
+    .detach = detach,
+    .destroy = destroy};

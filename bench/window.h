@@ -6,30 +6,26 @@
 #ifndef BENCH_WINDOW_H
 #define BENCH_WINDOW_H
 
+#include "histogram.h"
 #include "placement.h"
-#include "transport.h"
 
 double window_now(void); /* seconds */
 
-enum workload { WORKLOAD_STREAM, WORKLOAD_PING_PONG };
-
-struct job {
-  const struct transport *transport;
-  struct shape shape;
-  enum workload workload;
-  int batch;      /* messages a call, 1: one */
-  double seconds; /* about how long */
-};
-
 struct window {
-  bool ok;         /* placement the same before and after, no side kept off its CPU */
+  bool ok; /* placement the same before and after, no side kept off its CPU */
   enum placement placement;
-  double value;    /* messages a second, or ns a round trip */
-  double fairness; /* slowest to fastest producer or consumer, many-to-many only */
-  long robbed_ns; /* that the sides stood ready without a CPU */
+  double probe_ns;
+  double value;    /* messages a second, or ns */
+  double fairness; /* of many to many: slowest to fastest producer or consumer, whichever is worse */
+  struct histogram *histogram; /* of single times, from malloc; NULL: none was kept */
 };
 
-/* Run one window. False: the transport cannot do it. */
-bool window_run(const struct job *job, struct window *out);
+/* What is measured in a window of about so many seconds: fills in value and what else it knows, and leaves ok
+ * alone unless the window is no good. False: it cannot be done at all. */
+typedef bool window_fn(void *what, double seconds, struct window *out);
+
+/* Run it between two probes; or without, where nothing hangs on the placement. */
+bool window_probed(window_fn *run, void *what, double seconds, struct window *out);
+bool window_unprobed(window_fn *run, void *what, double seconds, struct window *out);
 
 #endif
