@@ -47,6 +47,7 @@ struct job {
   char *data; /* the payload or the room: the client's memory */
   size_t size;
   struct stat st;
+  char temporary[64]; /* what a put is called until it is whole */
   char text[];
 };
 

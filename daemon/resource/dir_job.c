@@ -174,11 +174,11 @@ static int write_all(int fd, const char *data, size_t size) {
   return 0;
 }
 
-/* A new file under a name of its own, complete and on disk before it takes the place of the old. */
+/* A new file under a name of its own, complete and on disk before it takes the place of the old. The name is the
+ * request's: what a worker that died has left is removed when the request is delivered again. */
 static int put_into(struct job *job, int at, const char *leaf) {
-  char name[64];
-  static _Atomic unsigned serial;
-  snprintf(name, sizeof name, ".shmqd-put.%d.%u", (int)getpid(), serial++);
+  const char *name = job->temporary;
+  if (unlinkat(at, name, 0) && errno != ENOENT) return -errno;
   int fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, job->mode & 0777);
   if (fd < 0) return -errno;
   int rc = write_all(fd, job->data, job->size);
