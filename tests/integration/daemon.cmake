@@ -64,3 +64,13 @@ if(SHMQ_TESTS AND TARGET shmq-tool AND TARGET shmq-sqlite AND NOT SHMQ_SANITIZE 
   shmq_script_test(NAME daemon_service LABELS integration TIMEOUT 600
     COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/daemon_service.sh)
 endif()
+
+# A thousand sessions, idle.
+foreach(rung IN LISTS rungs)
+  shmq_test(NAME daemon_idle_${rung} LABELS integration SOURCES daemon_idle.c TIMEOUT 600 PLAIN
+    ENV SHMQD_DAEMON_IO=${rung})
+  if(TARGET daemon_idle_${rung})
+    target_include_directories(daemon_idle_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+    add_dependencies(daemon_idle_${rung} shmqd)
+  endif()
+endforeach()
