@@ -133,6 +133,8 @@ static inline uint64_t request_arg(const struct request *r, int i) { return r->i
 int64_t handle_add(struct session *session, const struct resource *resource, int fd);
 /* The descriptor of a handle of that resource, or -EBADF, or -ESTALE: an earlier worker's. */
 int handle_fd(const struct session *session, const struct resource *resource, uint64_t handle);
+/* Was it opened with O_DIRECT? */
+bool handle_direct(const struct session *session, uint64_t handle);
 /* An operation on it begins, ends: the descriptor is closed after the last. */
 void handle_hold(struct session *session, uint64_t handle);
 void handle_release(struct session *session, uint64_t handle);

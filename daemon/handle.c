@@ -8,6 +8,7 @@
  * Descriptors die with their worker. To open a path again could be to open another file, so who comes with a
  * number of an earlier epoch is told -ESTALE.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ struct handle {
   int fd; /* -1: free */
   uint16_t resource;
   bool closing;
+  bool direct;
   uint32_t serial;
   uint32_t holds;
 };
@@ -64,6 +66,7 @@ int64_t handle_add(struct session *s, const struct resource *resource, int fd) {
     if (h->fd >= 0) continue;
     *h = (struct handle){.fd = fd,
                          .resource = resource->number,
+                         .direct = fcntl(fd, F_GETFL) & O_DIRECT,
                          .serial = low_bits(h->serial + UINT64_C(1), SERIAL_BITS)};
     return (int64_t)((uint64_t)s->epoch << (INDEX_BITS + SERIAL_BITS) |
                      (uint64_t)h->serial << INDEX_BITS | (i + 1));
@@ -76,6 +79,11 @@ int handle_fd(const struct session *s, const struct resource *resource, uint64_t
   if (h) return !h->closing && h->resource == resource->number ? h->fd : -EBADF;
   uint64_t epoch = number >> (INDEX_BITS + SERIAL_BITS);
   return epoch && epoch != s->epoch ? -ESTALE : -EBADF;
+}
+
+bool handle_direct(const struct session *s, uint64_t number) {
+  const struct handle *h = find_handle(s, number);
+  return h && h->direct;
 }
 
 static void close_if_unused(struct handle *h) {

@@ -266,3 +266,31 @@ Test(daemon_dir, many_requests_at_once)
   }
   for (int i = 0; i < 8; i++) shmq_future_free(f[i]);
 }
+
+/* The page cache has something else than the disk is asked for only in what is not written back, so the file is synced. */
+Test(daemon_dir, a_direct_handle_reads_past_the_page_cache)
+{
+  enum { PAGE = 4096, PAGES = 5 };
+  char data[PAGES * PAGE + 100], path[256];
+  for (size_t i = 0; i < sizeof data; i++) data[i] = (char)(i * 131 >> 7);
+  make_file("direct", data, sizeof data);
+  local(path, "direct");
+  int fd = open(path, O_RDONLY | O_DIRECT);
+  if (fd < 0) cr_skip("this file system has no O_DIRECT");
+  cr_assert_eq(fsync(fd), 0);
+  close(fd);
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_OPEN, SHMQ_DIR_DIRECT | SHMQ_DIR_WRITABLE, 0, "direct", 6, 0, &r),
+               -EINVAL, "for reading only");
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_OPEN, SHMQ_DIR_DIRECT, 0, "direct", 6, 0, &r), 0);
+  uint64_t handle = r.value[0];
+  for (size_t at = 0; at < sizeof data; at += PAGE) {
+    size_t left = sizeof data - at < PAGE ? sizeof data - at : PAGE;
+    cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_READ, handle, at, NULL, 0, PAGE + 512, &r), 0);
+    cr_assert_eq(r.size, left);
+    cr_assert_eq((uintptr_t)r.data % 512, 0, "read where it lies");
+    cr_assert_arr_eq((char *)r.data, data + at, left);
+  }
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_READ, handle, 100, NULL, 0, PAGE + 512, &r), -EINVAL, "the offset");
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_READ, handle, 0, NULL, 0, 512, &r), -EINVAL, "the room");
+  cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_CLOSE, handle, 0, NULL, 0, 0, &r), 0);
+}

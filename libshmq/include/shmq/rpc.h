@@ -411,6 +411,9 @@ enum shmq_dir_op {
 #define SHMQ_DIR_CREATE 2u
 #define SHMQ_DIR_EXCLUSIVE 4u
 #define SHMQ_DIR_TRUNC 8u
+/* Read past the page cache; with no other flag. Offsets are multiples of what the file system demands (512 bytes or
+ * 4 KiB), and the room of a READ is 512 bytes more than is to be read: the contents lie where the device can write. */
+#define SHMQ_DIR_DIRECT 16u
 
 typedef struct shmq_dir_stat {
   uint64_t size;
