@@ -9,7 +9,7 @@ PATH=$SHMQ_BUILD_DIR/tools:$SHMQ_BUILD_DIR/services/sqlite:$SHMQ_BUILD_DIR/examp
 
 is_built() { # is_built FILE: everything that the example calls
   local program
-  for program in shmq-sqlite lru parked pipeline; do
+  for program in shmq-sqlite lru parked pipeline deferred; do
     if grep -qE "^$program " "$1" && ! command -v "$program" >/dev/null; then return 1; fi
   done
 }

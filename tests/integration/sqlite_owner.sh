@@ -28,6 +28,13 @@ begin() { # a new owner, ready
 rows() { sqlite3 "$db" "SELECT count(*) FROM $1"; }
 trap 'kill -KILL $pids 2>/dev/null; cleanup' EXIT
 
+# ---- its manual page has every option ----
+page=${SHMQ_SOURCE_DIR:-$(dirname "$0")/../..}/services/sqlite/shmq-sqlite.1
+for option in $("$owner" --help | grep -oE -- '--[a-z-]+'); do
+  checks=$((checks + 1))
+  sed 's/\\-/-/g' "$page" | grep -qF -- "$option" || report "$option is not in the manual page"
+done
+
 # ---- values, errors and transactions ----
 expect 3 "$owner" query "$q" 'SELECT 1'
 begin
