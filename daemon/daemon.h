@@ -67,7 +67,7 @@ struct resource {
 };
 
 extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind, kv_kind,
-    stream_kind;
+    stream_kind, process_kind;
 
 int resources_open(struct daemon *daemon);
 /* Open what `fresh` has and the daemon's configuration has not: all or nothing. */
@@ -116,6 +116,8 @@ static inline void request_refuse(struct request *r, int status, const char *tex
 void request_begin(struct request *r);
 /* Has a worker that died begun it? */
 bool request_begun(const struct request *r);
+/* It was asked of somebody who has died since: class PEER_DIED, UNKNOWN. */
+void request_died(struct request *r, int status, const char *text);
 /* The answer if that matters: -ERESTART, or -ESTALE for what died with that worker; class RESTARTED. */
 void request_restarted(struct request *r, int status, enum shmq_executed executed, const char *text);
 

@@ -99,6 +99,14 @@ bool request_begun(const struct request *r) {
   return r->in.attempts > 1 && r->in.header.flags & SHMQ_ASK_BEGUN;
 }
 
+void request_died(struct request *r, int status, const char *text) {
+  shmq_answer a = {.status = status,
+                   .error_class = SHMQ_CLASS_PEER_DIED,
+                   .executed = SHMQ_EXECUTED_UNKNOWN,
+                   .text = text};
+  answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));
+}
+
 void request_restarted(struct request *r, int status, enum shmq_executed executed,
                        const char *text) {
   shmq_answer a = {.status = status,

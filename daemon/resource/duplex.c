@@ -105,6 +105,14 @@ static void receive(struct duplex *d) {
     watch(d, IN);
 }
 
+void duplex_finish(struct duplex *d, int error) {
+  if (d->closing || d->in_fd < 0) return;
+  ssize_t n, total = 0;
+  while ((n = read_some(d)) > 0) total += n;
+  if (total) d->received(d);
+  duplex_break(d, error);
+}
+
 void duplex_flush(struct duplex *d) {
   size_t done = 0;
   ssize_t n = 1;

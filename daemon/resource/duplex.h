@@ -37,8 +37,10 @@ int duplex_put(struct duplex *duplex, const char *data, size_t bytes);
 void duplex_flush(struct duplex *duplex);
 /* What was received first has been used. */
 void duplex_consume(struct duplex *duplex, size_t bytes);
-/* `closed` is called once, later. */
+/* `closed` is called once, now or later. */
 void duplex_break(struct duplex *duplex, int error);
+/* The peer is gone: take what it has left behind, and then break. */
+void duplex_finish(struct duplex *duplex, int error);
 /* At the end of all, when nothing runs any more. */
 void duplex_free(struct duplex *duplex);
 
