@@ -90,23 +90,36 @@ static void sum_up(const struct figure *f, struct pair *pairs, int n, struct out
   out->reference_histogram = merged(pairs, n, offsetof(struct pair, reference.histogram));
 }
 
-bool figure_measure(const struct figure *f, int wanted, struct outcome *out) {
-  struct pair pairs[WINDOWS_MAX];
+/* The host may keep moving us: try twice as often as windows are wanted. Returns how many are good; the last one
+ * that was not stands behind them, if *possible. */
+static int measure_pairs(const struct figure *f, int wanted, struct pair *pairs, bool *possible) {
   int n = 0;
-  bool possible = true;
-  *out = (struct outcome){0};
-  if (wanted > WINDOWS_MAX) wanted = WINDOWS_MAX;
-  /* The host may keep moving us: try twice as often as windows are wanted. */
-  for (int tries = 0; possible && n < wanted && tries < 2 * wanted; tries++) {
+  *possible = true;
+  for (int tries = 0; *possible && n < wanted && tries < 2 * wanted; tries++) {
+    pair_free(&pairs[n]);
     int good = measure_pair(f, tries % 2 == 1, &pairs[n]);
     if (good > 0) n++;
-    else pair_free(&pairs[n]);
-    possible = good >= 0;
+    *possible = good >= 0;
   }
+  return n;
+}
+
+bool figure_measure(const struct figure *f, int wanted, struct outcome *out) {
+  struct pair pairs[WINDOWS_MAX + 1] = {0};
+  bool possible;
+  *out = (struct outcome){0};
+  if (wanted > WINDOWS_MAX) wanted = WINDOWS_MAX;
+  int n = measure_pairs(f, wanted, pairs, &possible);
+  pair_free(&pairs[n ? n : WINDOWS_MAX]);
   if (n > 0) n = keep_most_frequent(pairs, n, &out->placement);
   if (n > 0) sum_up(f, pairs, n, out);
-  for (int i = 0; i < n; i++) pair_free(&pairs[i]);
-  return n > 0;
+  if (n == 0 && possible) {
+    sum_up(f, pairs, 1, out);
+    out->placement = PLACEMENT_MIXED;
+    out->windows = 0;
+  }
+  for (int i = 0; i < (n ? n : 1); i++) pair_free(&pairs[i]);
+  return possible && out->value > 0;
 }
 
 void outcome_free(struct outcome *out) {

@@ -29,14 +29,14 @@ struct figure {
 
 struct outcome {
   enum placement placement; /* the one with the most good pairs of windows */
-  int windows;
+  int windows; /* pairs that count; 0: none was good, and the rest is of one that was not */
   double value, reference; /* medians, in the unit */
   double ratio, ratio_min, ratio_max;
   double fairness, fairness_reference;
   struct histogram *histogram, *reference_histogram; /* of the windows that count; NULL: none */
 };
 
-/* Measure with `windows` interleaved pairs. Only pairs of equal placement count. False: not one could be had.
+/* Measure with `windows` interleaved pairs. Only pairs of equal placement count. False: it cannot be done.
  * outcome_free frees what the outcome refers to. */
 bool figure_measure(const struct figure *f, int windows, struct outcome *out);
 void outcome_free(struct outcome *out);

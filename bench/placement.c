@@ -19,7 +19,7 @@
 #define STOP (-1L)
 
 const char *placement_name(enum placement p) {
-  static const char *const names[PLACEMENTS] = {"adj", "near", "far", "any"};
+  static const char *const names[PLACEMENTS] = {"adj", "near", "far", "any", "mix"};
   return names[p];
 }
 

@@ -9,12 +9,14 @@
 
 #include <stdbool.h>
 
-/* ANY: not probed, because nothing in the window hangs on it, or because there is only one CPU. */
+/* ANY: not probed, because nothing in the window hangs on it, or because there is only one CPU. MIXED: it changed
+ * meanwhile. */
 enum placement {
   PLACEMENT_ADJACENT,
   PLACEMENT_NEAR,
   PLACEMENT_FAR,
   PLACEMENT_ANY,
+  PLACEMENT_MIXED,
   PLACEMENTS
 };
 

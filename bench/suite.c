@@ -93,7 +93,7 @@ static void write_figure(struct suite *s, const struct figure *f, const struct o
           o->windows);
   json_number(out, "reach", f->record ? HUGE_VAL : f->reach);
   fprintf(out, ", \"met\": %s, \"better\": \"%s\"",
-          f->record ? "null" : is_met(f, o) ? "true" : "false", f->less_is_better ? "less" : "more");
+          f->record || o->windows == 0 ? "null" : is_met(f, o) ? "true" : "false", f->less_is_better ? "less" : "more");
   json_percentiles(out, "percentiles", o->histogram, f->scale);
   json_percentiles(out, "reference_percentiles", o->reference_histogram, f->scale);
   fputc('}', out);
@@ -108,7 +108,7 @@ static void print_figure(FILE *out, const struct figure *f, const struct outcome
   fprintf(out, "  %-4s %2d", placement_name(o->placement), o->windows);
   if (!f->record)
     fprintf(out, "  %s %g: %s", f->less_is_better ? "<=" : ">=", f->reach,
-            is_met(f, o) ? "met" : "NOT MET");
+            o->windows == 0 ? "no good window" : is_met(f, o) ? "met" : "NOT MET");
   fputc('\n', out);
   fflush(out);
 }
@@ -139,10 +139,13 @@ void suite_miss(struct suite *s, const char *name, const char *why) {
   fprintf(s->text ? s->text : stderr, "%-56s %s\n", name, why);
 }
 
-void suite_measure(struct suite *s, const struct figure *f) {
+void suite_run(struct suite *s, const struct figure *f) {
   struct outcome o;
-  if (!suite_wants(s, f->name)) return;
   if (figure_measure(f, s->windows, &o)) suite_add(s, f, &o);
-  else suite_miss(s, f->name, "no good pair of windows");
+  else suite_miss(s, f->name, "cannot be measured here");
   outcome_free(&o);
+}
+
+void suite_measure(struct suite *s, const struct figure *f) {
+  if (suite_wants(s, f->name)) suite_run(s, f);
 }

@@ -16,7 +16,7 @@ struct suite {
   int windows;
   double seconds; /* of a window between processes that exchange messages */
   const char *dir;   /* for files, on a real file system */
-  const char *build; /* where the programs lie: BUILD/daemon/shmqd; "" without a slash: this directory */
+  const char *build; /* the build folder: the daemon is BUILD/daemon/shmqd */
   FILE *text, *json; /* NULL: not wanted */
   int count;         /* figures so far */
 };
@@ -27,7 +27,8 @@ void suite_end(struct suite *s);
 /* Is it to be measured now? Prints the name when only a list is wanted. */
 bool suite_wants(struct suite *s, const char *name);
 
-/* Measure it if it is wanted. */
+/* Measure it; suite_measure: if it is wanted. */
+void suite_run(struct suite *s, const struct figure *f);
 void suite_measure(struct suite *s, const struct figure *f);
 
 /* Take it in, measured elsewhere. */
