@@ -36,6 +36,7 @@
   X(requeue) \
   X(top) \
   X(topo) \
+  X(bench) \
   X(doctor) \
   X(evict) \
   X(help)
