@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# shmq ask: a directory and a log of a real daemon from the command line.
+# shmq ask: the resources of a real daemon from the command line.
 # shellcheck source=tests/integration/tools_lib.sh
 . "$(dirname "$0")/tools_lib.sh"
 
@@ -12,7 +12,9 @@ expect 3 "$shmq" ask tree list
 says 'no daemon listens'
 # The leak checker stops all threads of a process, and waits for ever for those of the kernel's I/O pool.
 ASAN_OPTIONS=detect_leaks=0 "$SHMQ_BUILD_DIR/daemon/shmqd" --quiet --dir "$dir/run" --set "dir:tree.path=$dir/tree" \
-  --set dir:tree.rights=write --set "dir:other.path=$dir/tree" --set "log:audit.path=$dir/log" &
+  --set dir:tree.rights=write --set "kv:map.path=$dir/map" --set pool:ports.tokens='8000 8001' \
+  --set "timer:clock.queues=$q" --set 'process:bc.command=bc -q' --set "stream:peer.connect=unix:$dir/peer" \
+  --set "dir:other.path=$dir/tree" --set "log:audit.path=$dir/log" &
 daemon=$!
 until_true "$shmq" ask daemon status || finish
 
@@ -66,6 +68,61 @@ until_true grep -q '^new$' "$dir/followed"
 kill $follower
 wait $follower
 same 0 $? "a follower that was told to stop"
+
+# ---- kv ----
+expect 0 "$shmq" ask map put a one
+expect 0 "$shmq" ask map get a
+prints one
+expect 0 "$shmq" ask map cas b 0 two
+version=$(cat "$dir/out")
+expect 1 "$shmq" ask map cas b 0 three
+expect 0 "$shmq" ask map cas b "$version" three
+expect 0 "$shmq" ask map add n 41
+expect 0 "$shmq" ask map add n
+prints 42
+head -c 5000 /dev/zero | "$shmq" ask map put zeros >"$dir/out" || report "put from standard input"
+expect 0 "$shmq" ask map scan --json
+json 'map(.key)' '["a","b","n","zeros"]'
+expect 0 "$shmq" ask map scan b
+prints "$(printf 'b\tthree')"
+expect 0 "$shmq" ask map delete b
+expect 3 "$shmq" ask map get b
+expect 0 "$shmq" ask map status --json
+json .keys 3
+
+# ---- pool ----
+expect 0 "$shmq" ask ports take -- sh -c 'echo "$SHMQ_TOKEN"; '"$shmq"' ask ports list --json'
+same 8000 "$(head -n 1 "$dir/out")" "a token"
+same '[true,false]' "$(tail -n +2 "$dir/out" | jq -c 'map(.held)')" "held while the command runs"
+expect 0 "$shmq" ask ports list --json
+json 'map(.held)' '[false,false]'
+expect 7 "$shmq" ask ports take -- sh -c 'exit 7'
+expect 3 "$shmq" ask ports give 1
+
+# ---- timer ----
+"$shmq" create "$q" || report "a queue"
+expect 0 "$shmq" ask clock wait 1ms
+expect 0 "$shmq" ask clock after 1ms "$q" ring
+expect 0 "$shmq" get "$q" --timeout 30s
+prints ring
+expect 0 "$shmq" ask clock every 1h "$q"
+timer=$(cat "$dir/out")
+expect 0 "$shmq" ask clock list --json
+json 'map(.period_ns)' '[3600000000000]'
+expect 0 "$shmq" ask clock clear "$timer"
+expect 4 "$shmq" ask clock after 1s other
+
+# ---- process and stream ----
+expect 0 "$shmq" ask bc line '6 * 7'
+prints 42
+expect 0 "$shmq" ask bc signal 9
+prints 1
+expect 0 "$shmq" ask bc line '2 ^ 10'
+prints 1024
+expect 0 "$shmq" ask bc status
+expect 3 "$shmq" ask peer line hello
+expect 0 "$shmq" ask peer status
+grep -q '^state=' "$dir/out" || report "a stream's status"
 
 # ---- wrong ----
 expect 3 "$shmq" ask absent get x

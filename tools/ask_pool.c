@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * shmq ask: what can be done with a pool. A token is held for as long as the command runs, and comes back with this
+ * process's end, whatever ends it.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "ask.h"
+#include "base/command_run.h"
+#include "base/json.h"
+#include "base/parse.h"
+#include "base/report.h"
+#include "base/stop.h"
+
+static int run_command(char **argv) {
+  pid_t pid;
+  int status = 0;
+  struct command_run run = {.argv = argv, .foreground = true};
+  stop_release();
+  int rc = command_run_message(&run, NULL, 0, &pid, &status);
+  if (rc < 0) {
+    return fail(argv[0], rc);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int pool_take(struct asking *a, char **arguments) {
+  char text[1024];
+  int status = ask_about(a, SHMQ_POOL_TAKE, NULL, ask_options.timeout_ns != 0, 0, 0);
+  if (status != STATUS_OK) {
+    return status;
+  }
+  snprintf(text, sizeof text, "%.*s", (int)a->result.size, (const char *)a->result.data);
+  setenv("SHMQ_TOKEN", text, 1);
+  return run_command(arguments);
+}
+
+static int pool_give(struct asking *a, char **arguments) {
+  uint64_t token;
+  const char *fault = parse_number(arguments[0], 1, UINT32_MAX, &token);
+  return fault != NULL ? usage("token '%s' %s", arguments[0], fault)
+                       : ask_about(a, SHMQ_POOL_GIVE, NULL, token, 1, 0);
+}
+
+static void print_token(struct json *json, const shmq_pool_entry *e, const char *text) {
+  double held = e->since_ns ? (double)(shmq_now_ns() - e->since_ns) / 1e9 : 0;
+  if (!ask_options.json) {
+    printf("%" PRIu64 "\t%.*s", e->token, (int)e->bytes, text);
+    if (e->since_ns) {
+      printf("\tpid=%d uid=%u held=%.3fs", e->pid, e->uid, held);
+    }
+    printf("\n");
+    return;
+  }
+  json_open(json, NULL, '{');
+  json_number(json, "token", e->token);
+  json_bytes(json, "text", text, e->bytes);
+  json_bool(json, "held", e->since_ns != 0);
+  json_integer(json, "pid", e->pid);
+  json_number(json, "uid", e->uid);
+  json_integer(json, "held_ns", (int64_t)(held * 1e9));
+  json_close(json, '}');
+}
+
+static int pool_list(struct asking *a, char **arguments) {
+  struct json json = {.out = stdout};
+  uint64_t cursor = 0;
+  int status;
+  (void)arguments;
+  if (ask_options.json) {
+    json_open(&json, NULL, '[');
+  }
+  do {
+    status = ask_about(a, SHMQ_POOL_LIST, NULL, cursor, 0, a->room);
+    const char *data = a->result.data;
+    shmq_pool_entry e;
+    for (size_t at = 0; status == STATUS_OK && at + sizeof e <= a->result.size;
+         at += (e.bytes + 7) & ~UINT32_C(7)) {
+      memcpy(&e, data + at, sizeof e);
+      at += sizeof e;
+      if (e.bytes > a->result.size - at) {
+        complain("%s: an answer that makes no sense", a->name);
+        return STATUS_FAILED;
+      }
+      print_token(&json, &e, data + at);
+    }
+    cursor = a->result.value[0];
+  } while (status == STATUS_OK && cursor != 0);
+  if (ask_options.json) {
+    json_close(&json, ']');
+    json_end(&json);
+  }
+  return status;
+}
+
+const struct ask_operation ask_pool_operations[] = {
+    {"take", 1, -1, pool_take},
+    {"give", 1, 1, pool_give},
+    {"list", 0, 0, pool_list},
+    {0},
+};
