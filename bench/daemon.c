@@ -12,7 +12,8 @@
 
 enum { PATH = 512, DEPTH_MAX = 256 };
 
-static _Noreturn void be_daemon(const struct bench_daemon *d, const char *build, int cpu, int ready) {
+static _Noreturn void be_daemon(const struct bench_daemon *d, const char *build, int cpu,
+                                int ready) {
   char program[PATH], tree[PATH], log[PATH], fd[16];
   snprintf(program, sizeof program, "%s/daemon/shmqd", build);
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);

@@ -11,7 +11,7 @@
 #include "suite.h"
 
 struct bench_daemon {
-  char dir[256];    /* holds control, tree/ and log/ */
+  char dir[256]; /* holds control, tree/ and log/ */
   char socket[300];
   pid_t pid;
 };
@@ -32,7 +32,7 @@ struct load {
   unsigned depth;
   void (*prepare)(struct load *load); /* before each: sets what changes; may be NULL */
   void (*check)(const struct load *load, const shmq_result *result, uint64_t prepared);
-  uint64_t state;   /* of prepare's random numbers */
+  uint64_t state;    /* of prepare's random numbers */
   uint64_t prepared; /* what the next request asks for */
 };
 

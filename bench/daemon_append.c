@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Durable appends of 256 bytes by eight clients, each a process of its own, nothing pinned: an answer means that the
- * record is on disk.
+ * record is on disk. The clients sleep at once, as one does who waits for a disk.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -36,7 +36,8 @@ static void append(void *context, int number) {
   const struct appenders *a = context;
   char record[RECORD];
   struct iovec part = {record, sizeof record};
-  struct load load = {.client = bench_connect(a->daemon, 32, 0), .depth = a->depth, .check = check};
+  struct load load = {
+      .client = bench_connect(a->daemon, 32, SHMQ_NOSPIN), .depth = a->depth, .check = check};
   memset(record, 'a' + number, sizeof record);
   load.ask = (shmq_ask){.resource = (uint16_t)shmq_resource(load.client, "log"),
                         .op = SHMQ_LOG_APPEND,

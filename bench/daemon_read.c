@@ -33,7 +33,8 @@ static void make_file(const char *path) {
     memcpy(page, &i, sizeof i);
     if (write(fd, page, PAGE) != PAGE) die(path);
   }
-  if (fsync(fd) != 0) die(path); /* what is dirty cannot be read with O_DIRECT at the disk's own speed */
+  if (fsync(fd) != 0)
+    die(path); /* what is dirty cannot be read with O_DIRECT at the disk's own speed */
   close(fd);
 }
 
@@ -41,7 +42,8 @@ static void check_page(const void *data, size_t size, uint64_t page) {
   uint64_t number;
   memcpy(&number, data, sizeof number);
   if (size >= PAGE && number == page) return;
-  fprintf(stderr, "bench: page %lu came when %lu was due\n", (unsigned long)number, (unsigned long)page);
+  fprintf(stderr, "bench: page %lu came when %lu was due\n", (unsigned long)number,
+          (unsigned long)page);
   abort();
 }
 
@@ -71,7 +73,8 @@ static uint64_t open_file(shmq_client *client, int tree, uint64_t flags) {
   return result.value[0];
 }
 
-static void reader_open(struct reader *r, const struct bench_daemon *d, unsigned depth, bool direct) {
+static void reader_open(struct reader *r, const struct bench_daemon *d, unsigned depth,
+                        bool direct) {
   shmq_client *client = bench_connect(d, DEPTH, SHMQ_SPIN);
   int tree = shmq_resource(client, "tree");
   r->load = (struct load){.client = client,

@@ -13,7 +13,8 @@
 
 enum { DEPTH = 32, IDLE = 64, FLOOD = 256 };
 
-static void null_load(struct load *l, const struct bench_daemon *d, unsigned depth, unsigned flags) {
+static void null_load(struct load *l, const struct bench_daemon *d, unsigned depth,
+                      unsigned flags) {
   *l = (struct load){.client = bench_connect(d, depth, flags),
                      .depth = depth,
                      .ask = {.op = SHMQ_DAEMON_NULL, .flags = SHMQ_ASK_IDEMPOTENT}};

@@ -131,8 +131,10 @@ static int send_some(struct side *s, struct channel *c, long left) {
 static int receive_some(struct side *s, struct channel *c, long left) {
   size_t n = c->shape.bytes;
   int want = c->transport->receive_batch ? smaller(left, s->run->what->batch) : 1, got = 1;
-  if (want == 1) c->transport->receive(c, s->data, n);
-  else got = c->transport->receive_batch(c, s->data, n, want);
+  if (want == 1)
+    c->transport->receive(c, s->data, n);
+  else
+    got = c->transport->receive_batch(c, s->data, n, want);
   for (int i = 0; i < got; i++) take_number(s, s->data + (size_t)i * n, n);
   return got;
 }
@@ -142,8 +144,7 @@ static long stream(struct side *s, int phase) {
   struct channel *c = &s->channels[0];
   long done = 0, chunk;
   while ((chunk = take_chunk(s, counter, s->run->total[phase])) > 0) {
-    for (long i = 0; i < chunk;)
-      i += (s->producer ? send_some : receive_some)(s, c, chunk - i);
+    for (long i = 0; i < chunk;) i += (s->producer ? send_some : receive_some)(s, c, chunk - i);
     done += chunk;
   }
   if (s->producer && c->transport->flush) c->transport->flush(c);

@@ -39,8 +39,10 @@ static int keep_most_frequent(struct pair *pairs, int n, enum placement *kept) {
   for (int p = 1; p < PLACEMENTS; p++)
     if (count[p] > count[best]) best = p;
   for (int i = 0; i < n; i++)
-    if ((int)pairs[i].value.placement == best) pairs[out++] = pairs[i];
-    else pair_free(&pairs[i]);
+    if ((int)pairs[i].value.placement == best)
+      pairs[out++] = pairs[i];
+    else
+      pair_free(&pairs[i]);
   *kept = (enum placement)best;
   return out;
 }

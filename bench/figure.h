@@ -20,10 +20,11 @@ struct figure {
   const char *reference; /* NULL: none */
   window_fn *run_reference;
   void *reference_what;
-  double reach; /* asked of the ratio, or without a reference of the value; 0 with `record`: nothing */
-  bool record;  /* for the record: nothing is asked */
+  double
+      reach; /* asked of the ratio, or without a reference of the value; 0 with `record`: nothing */
+  bool record; /* for the record: nothing is asked */
   bool less_is_better;
-  bool anywhere; /* nothing hangs on the placement: no probes */
+  bool anywhere;  /* nothing hangs on the placement: no probes */
   double seconds; /* of a window */
 };
 

@@ -36,7 +36,8 @@ double histogram_percentile(const struct histogram *h, double percent) {
   if (percent >= 100) return (double)h->most;
   for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
     below += h->count[i];
-    if (h->count[i] && (double)below >= wanted) return time_of(i);
+    if (h->count[i] && (double)below >= wanted)
+      return time_of(i) < (double)h->most ? time_of(i) : (double)h->most;
   }
   return 0;
 }

@@ -37,7 +37,8 @@ static bool sleeper_start(struct sleeper *s, bool guard) {
   int64_t next;
   snprintf(s->name, sizeof s->name, "bench-idle-%d-%d", (int)getpid(), guard);
   if (shmq_create(s->name, &(shmq_options){.queues = &queue, .queue_count = 1}) < 0) return false;
-  if (guard && (shmq_attach(&s->guarded, s->name) < 0 || shmq_guard(s->guarded, &next) < 0)) return false;
+  if (guard && (shmq_attach(&s->guarded, s->name) < 0 || shmq_guard(s->guarded, &next) < 0))
+    return false;
   s->pid = fork();
   if (s->pid == 0) sleep_in_get(s->name);
   return s->pid > 0;
@@ -66,9 +67,12 @@ static long voluntary_switches(pid_t pid) {
 
 static void add(struct suite *s, const char *name, double reach, long switches, unsigned seconds) {
   struct figure f = {.name = name, .unit = "/s", .reach = reach, .less_is_better = true};
-  struct outcome o = {.placement = PLACEMENT_ANY, .windows = 1, .value = (double)switches / seconds};
-  if (switches < 0) suite_miss(s, name, "the sleeper ended");
-  else suite_add(s, &f, &o);
+  struct outcome o = {
+      .placement = PLACEMENT_ANY, .windows = 1, .value = (double)switches / seconds};
+  if (switches < 0)
+    suite_miss(s, name, "the sleeper ended");
+  else
+    suite_add(s, &f, &o);
 }
 
 void figures_idle(struct suite *s) {

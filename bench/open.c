@@ -19,7 +19,9 @@ struct named {
   char name[48];
 };
 
-static void name_it(struct named *n) { snprintf(n->name, sizeof n->name, "bench-open-%d", (int)getpid()); }
+static void name_it(struct named *n) {
+  snprintf(n->name, sizeof n->name, "bench-open-%d", (int)getpid());
+}
 
 /* Medians, because a few are hit by an interrupt. */
 static bool timed(bool (*once)(const struct named *, double *took), struct named *n, double seconds,
@@ -101,8 +103,10 @@ static void add_recovery(struct suite *s, const char *name, const char *json, co
   struct outcome o = {.placement = PLACEMENT_ANY,
                       .windows = (int)number_of(json, object, "\"n\""),
                       .value = number_of(json, object, "\"p50\"")};
-  if (o.windows) suite_add(s, &f, &o);
-  else suite_miss(s, name, "cannot be measured here");
+  if (o.windows)
+    suite_add(s, &f, &o);
+  else
+    suite_miss(s, name, "cannot be measured here");
 }
 
 /* The program prints JSON; each death is a window. */
@@ -112,7 +116,8 @@ void figures_recovery(struct suite *s) {
   char command[600], json[1024];
   bool wanted = suite_wants(s, guarded);
   if (!suite_wants(s, unguarded) && !wanted) return;
-  snprintf(command, sizeof command, "'%s/bench/shmq-recovery-time' --kills %d", s->build, s->quick ? 20 : 100);
+  snprintf(command, sizeof command, "'%s/bench/shmq-recovery-time' --kills %d", s->build,
+           s->quick ? 20 : 100);
   FILE *f = popen(command, "re");
   json[f ? fread(json, 1, sizeof json - 1, f) : 0] = 0;
   if (f) (void)pclose(f);

@@ -55,7 +55,8 @@ static bool run_writers(struct run *r, struct window *out) {
   bool ok = r->shared && sides_run(&r->shared->gate, n, false, writer, r);
   out->value = 0;
   for (int i = 0; ok && i < n; i++)
-    out->value += (double)r->shared->side[i].records / (r->shared->side[i].end - r->shared->side[i].start);
+    out->value +=
+        (double)r->shared->side[i].records / (r->shared->side[i].end - r->shared->side[i].start);
   shared_memory_free(r->shared, sizeof *r->shared);
   return ok;
 }
@@ -77,7 +78,8 @@ static void *file_open(const char *dir) {
 
 static void file_write(void *handle, const void *record, size_t bytes) {
   int fd = (int)(intptr_t)handle;
-  if (write(fd, record, bytes) != (ssize_t)bytes || fdatasync(fd) != 0) die("appended", "write failed");
+  if (write(fd, record, bytes) != (ssize_t)bytes || fdatasync(fd) != 0)
+    die("appended", "write failed");
 }
 
 bool fdatasync_window(void *what, double seconds, struct window *out) {
@@ -103,8 +105,10 @@ static void *database_open(const char *dir) {
   snprintf(path, sizeof path, "%s/records.db", dir);
   must(d->db, sqlite3_open(path, &d->db));
   sqlite3_busy_timeout(d->db, BUSY_MS);
-  must(d->db, sqlite3_exec(d->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-                                  "CREATE TABLE IF NOT EXISTS record(data BLOB)", NULL, NULL, NULL));
+  must(d->db, sqlite3_exec(d->db,
+                           "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                           "CREATE TABLE IF NOT EXISTS record(data BLOB)",
+                           NULL, NULL, NULL));
   must(d->db, sqlite3_prepare_v2(d->db, "INSERT INTO record VALUES (?)", -1, &d->insert, NULL));
   return d;
 }
@@ -117,6 +121,7 @@ static void database_write(void *handle, const void *record, size_t bytes) {
 }
 
 bool sqlite_window(void *what, double seconds, struct window *out) {
-  struct run r = {.writers = what, .seconds = seconds, .open = database_open, .write = database_write};
+  struct run r = {
+      .writers = what, .seconds = seconds, .open = database_open, .write = database_write};
   return run_writers(&r, out);
 }

@@ -28,11 +28,12 @@ bool fio_window(void *what, double seconds, struct window *out) {
   const struct fio *f = what;
   static char json[1 << 16];
   char command[1024];
-  snprintf(command, sizeof command,
-           "fio --name=read --filename='%s' --rw=randread --bs=4k --ioengine=io_uring --iodepth=32 "
-           "--fixedbufs=1 --registerfiles=1 --direct=%d --invalidate=0 --norandommap=1 --randrepeat=0 "
-           "--time_based=1 --runtime=%dms --cpus_allowed=%d --output-format=json 2>/dev/null",
-           f->path, f->direct, (int)(seconds * 1000), placement_cpu(0));
+  snprintf(
+      command, sizeof command,
+      "fio --name=read --filename='%s' --rw=randread --bs=4k --ioengine=io_uring --iodepth=32 "
+      "--fixedbufs=1 --registerfiles=1 --direct=%d --invalidate=0 --norandommap=1 --randrepeat=0 "
+      "--time_based=1 --runtime=%dms --cpus_allowed=%d --output-format=json 2>/dev/null",
+      f->path, f->direct, (int)(seconds * 1000), placement_cpu(0));
   if (output_of(command, json, sizeof json) == 0) return false;
   out->value = iops_of(json);
   return out->value > 0;

@@ -97,8 +97,7 @@ static double burst(_Atomic long *line, long *i) {
   for (; now - start < BURST_SECONDS; done += ROUNDS, now = window_now())
     for (long end = *i + ROUNDS; *i < end; ++*i) {
       atomic_store_explicit(line, 2 * *i - 1, memory_order_release);
-      while (atomic_load_explicit(line, memory_order_acquire) != 2 * *i) {
-      }
+      while (atomic_load_explicit(line, memory_order_acquire) != 2 * *i) {}
     }
   return (now - start) * 1e9 / (double)done;
 }
@@ -107,8 +106,7 @@ double placement_probe(void) {
   double bursts[BURSTS];
   long i = 1;
   if (placement_count() < 2) return 0;
-  _Atomic long *line =
-      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  _Atomic long *line = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (line == MAP_FAILED) return 0;
   pid_t other = fork();
   if (other == 0) echo(line);

@@ -31,8 +31,7 @@ static void send_all(const struct flow *f, struct channel *c) {
   double start = window_now() + 0.001;
   for (long i = 0; i < f->messages; i++) {
     double due = start + (double)i / RATE;
-    while (window_now() < due) {
-    }
+    while (window_now() < due) {}
     memcpy(data, &due, sizeof due);
     c->transport->send(c, data, sizeof data);
   }
@@ -66,7 +65,8 @@ static bool rate_window(void *what, double seconds, struct window *out) {
   f->shared = shared_memory(sizeof *f->shared);
   f->channel = (struct channel){
       .transport = f->transport,
-      .shape = {.bytes = BYTES, .depth = 4096, .producers = 1, .consumers = 1, .sleeping = f->sleeping}};
+      .shape = {
+          .bytes = BYTES, .depth = 4096, .producers = 1, .consumers = 1, .sleeping = f->sleeping}};
   if (!f->shared || f->transport->make(&f->channel) != 0) return false;
   bool ok = sides_run(&f->shared->gate, 2, false, run_side, f);
   if (f->transport->destroy) f->transport->destroy(&f->channel);

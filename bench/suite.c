@@ -25,8 +25,10 @@ static void json_text(FILE *out, const char *before, const char *key, const char
 
 /* What cannot be written as a number is no number. */
 static void json_number(FILE *out, const char *key, double number) {
-  if (isfinite(number)) fprintf(out, ", \"%s\": %.5g", key, number);
-  else fprintf(out, ", \"%s\": null", key);
+  if (isfinite(number))
+    fprintf(out, ", \"%s\": %.5g", key, number);
+  else
+    fprintf(out, ", \"%s\": null", key);
 }
 
 static void cpu_name(char name[256]) {
@@ -54,8 +56,8 @@ static void json_environment(const struct suite *s) {
           (long)time(NULL), load[0], s->quick ? "true" : "false");
 }
 
-static const double percents[] = {1,  5,  10, 20, 30, 40,   50,   60,   70,    80,   90,
-                                  95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99, 100};
+static const double percents[] = {1,  5,  10, 20, 30,   40,   50,   60,    70,    80,
+                                  90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99, 100};
 
 static void json_percentiles(FILE *out, const char *key, const struct histogram *h, double scale) {
   if (!h) return;
@@ -93,7 +95,10 @@ static void write_figure(struct suite *s, const struct figure *f, const struct o
           o->windows);
   json_number(out, "reach", f->record ? HUGE_VAL : f->reach);
   fprintf(out, ", \"met\": %s, \"better\": \"%s\"",
-          f->record || o->windows == 0 ? "null" : is_met(f, o) ? "true" : "false", f->less_is_better ? "less" : "more");
+          f->record || o->windows == 0 ? "null"
+          : is_met(f, o)               ? "true"
+                                       : "false",
+          f->less_is_better ? "less" : "more");
   json_percentiles(out, "percentiles", o->histogram, f->scale);
   json_percentiles(out, "reference_percentiles", o->reference_histogram, f->scale);
   fputc('}', out);
@@ -108,7 +113,9 @@ static void print_figure(FILE *out, const struct figure *f, const struct outcome
   fprintf(out, "  %-4s %2d", placement_name(o->placement), o->windows);
   if (!f->record)
     fprintf(out, "  %s %g: %s", f->less_is_better ? "<=" : ">=", f->reach,
-            o->windows == 0 ? "no good window" : is_met(f, o) ? "met" : "NOT MET");
+            o->windows == 0 ? "no good window"
+            : is_met(f, o)  ? "met"
+                            : "NOT MET");
   fputc('\n', out);
   fflush(out);
 }
@@ -141,8 +148,10 @@ void suite_miss(struct suite *s, const char *name, const char *why) {
 
 void suite_run(struct suite *s, const struct figure *f) {
   struct outcome o;
-  if (figure_measure(f, s->windows, &o)) suite_add(s, f, &o);
-  else suite_miss(s, f->name, "cannot be measured here");
+  if (figure_measure(f, s->windows, &o))
+    suite_add(s, f, &o);
+  else
+    suite_miss(s, f->name, "cannot be measured here");
   outcome_free(&o);
 }
 

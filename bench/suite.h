@@ -14,7 +14,7 @@ struct suite {
   bool list;        /* names only */
   bool quick;
   int windows;
-  double seconds; /* of a window between processes that exchange messages */
+  double seconds;    /* of a window between processes that exchange messages */
   const char *dir;   /* for files, on a real file system */
   const char *build; /* the build folder: the daemon is BUILD/daemon/shmqd */
   FILE *text, *json; /* NULL: not wanted */

@@ -15,8 +15,9 @@ struct window {
   bool ok; /* placement the same before and after, no side kept off its CPU */
   enum placement placement;
   double probe_ns;
-  double value;    /* messages a second, or ns */
-  double fairness; /* of many to many: slowest to fastest producer or consumer, whichever is worse */
+  double value; /* messages a second, or ns */
+  double
+      fairness; /* of many to many: slowest to fastest producer or consumer, whichever is worse */
   struct histogram *histogram; /* of single times, from malloc; NULL: none was kept */
 };
 

@@ -70,18 +70,17 @@ static struct exchange exchange_of(const struct row *row, const struct transport
 static void measure(struct suite *suite, const struct row *row) {
   struct exchange value = exchange_of(row, row->transport),
                   reference = exchange_of(row, row->reference);
-  suite_measure(suite,
-                &(struct figure){.name = row->name,
-                                 .unit = row->kind == TRIP ? "ns" : "M/s",
-                                 .scale = row->kind == TRIP ? 1 : 1e-6,
-                                 .run = exchange_window,
-                                 .what = &value,
-                                 .reference = row->reference ? row->reference->name : NULL,
-                                 .run_reference = exchange_window,
-                                 .reference_what = &reference,
-                                 .record = true,
-                                 .less_is_better = row->kind == TRIP,
-                                 .seconds = suite->seconds});
+  suite_measure(suite, &(struct figure){.name = row->name,
+                                        .unit = row->kind == TRIP ? "ns" : "M/s",
+                                        .scale = row->kind == TRIP ? 1 : 1e-6,
+                                        .run = exchange_window,
+                                        .what = &value,
+                                        .reference = row->reference ? row->reference->name : NULL,
+                                        .run_reference = exchange_window,
+                                        .reference_what = &reference,
+                                        .record = true,
+                                        .less_is_better = row->kind == TRIP,
+                                        .seconds = suite->seconds});
 }
 
 /* ---- places ---- */
@@ -100,8 +99,10 @@ static int use_places(shmq_pin *pin) {
   for (int i = 0; i < count && i < CPUS_MAX; i++) {
     shmq_bound place;
     int rc = shmq_pin_place(pin, options.places, (unsigned)i, &place);
-    if (rc < 0) count = rc;
-    else if ((cpus[i] = one_cpu(&place, i)) < 0) return STATUS_USAGE;
+    if (rc < 0)
+      count = rc;
+    else if ((cpus[i] = one_cpu(&place, i)) < 0)
+      return STATUS_USAGE;
   }
   if (count == 0) return usage("--bind %s names no place", options.places);
   if (count < 0) {
