@@ -135,31 +135,6 @@ static void read_direct(struct request *r) {
   submit_read(r, direct_done);
 }
 
-/* ---- reading past the page cache ---- */
-
-enum { DIRECT_ALIGN = 512 }; /* of memory; no device asks for more */
-
-static void direct_done(struct io_op *op, int result) {
-  struct request *r = request_of(op);
-  if (result > 0) r->scratch[READ_DONE] = (uint64_t)result;
-  finish_read(r, result < 0 ? result : 0);
-}
-
-/* The room begins anew where the device can write; the answer says where that is. One read: a short one has met the
- * file's end. Never tried at once: RWF_NOWAIT does not keep the kernel from waiting for the device. */
-static void read_direct(struct request *r) {
-  size_t skip = -(uintptr_t)r->in.data & (DIRECT_ALIGN - 1);
-  if (r->in.room < 2 * DIRECT_ALIGN) {
-    finish_read(r, -EINVAL);
-    return;
-  }
-  r->scratch[READ_WANTED] = (r->in.room - DIRECT_ALIGN) & ~(uint64_t)(DIRECT_ALIGN - 1);
-  r->in.data = (char *)r->in.data + skip;
-  r->in.room -= skip;
-  r->in.header.data_offset += (uint32_t)skip;
-  submit_read(r, direct_done);
-}
-
 static void serve_read(struct request *r) {
   uint64_t handle = request_arg(r, 0), offset = request_arg(r, 1);
   int fd = handle_fd(r->session, r->resource, handle);
@@ -210,10 +185,6 @@ static void open_job_done(struct request *r, struct job *job, int result) {
 
 static int open_flags(const struct request *r, int *flags) {
   uint64_t wanted = r->in.header.op == SHMQ_DIR_OPEN ? request_arg(r, 0) : 0;
-  if (wanted == SHMQ_DIR_DIRECT) {
-    *flags = O_RDONLY | O_DIRECT;
-    return 0;
-  }
   if (wanted == SHMQ_DIR_DIRECT) {
     *flags = O_RDONLY | O_DIRECT;
     return 0;
