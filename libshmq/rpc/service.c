@@ -126,7 +126,7 @@ static enum taken take_in(shmq_service *s, shmq_incoming *in) {
 
   shmq_request_header *h = &in->header;
   if (h->magic != SHMQ_RPC_MAGIC) return TAKEN_NONSENSE;
-  if (h->kind == SHMQ_RPC_REPLY) {
+  if (h->kind == SHMQ_RPC_REPLY && in->attempts > 1) {
     shmq_reply_header answer;
     memcpy(&answer, h, sizeof answer);
     h->slot = answer.slot;
