@@ -15,7 +15,7 @@ enum channel_what {
   CHANNEL_SESSION, /* number: its credits; descriptors: the client's socket, the session's memory */
   CHANNEL_DRAIN,   /* number: until when; status: 1: the sessions go on, with another worker */
   CHANNEL_RELOAD,  /* descriptor: the configuration to become */
-  CHANNEL_NEWS,    /* text: what the supervisor knows of its children */
+  CHANNEL_NEWS,    /* text: what the supervisor knows of its children; number: 1: it has passed all sessions */
   CHANNEL_LOOK,    /* number: a pid; text: the segment that it serves, or has served */
   /* to the supervisor */
   CHANNEL_READY,

@@ -50,6 +50,8 @@ struct resource_kind {
   void (*turn)(struct resource *resource);
   /* A session ends: give up what is kept for it. May be NULL. */
   void (*leave)(struct resource *resource, struct session *session);
+  /* All sessions of the worker before are here, or have ended. May be NULL. */
+  void (*sessions_known)(struct resource *resource);
   /* Nothing is under way. May be NULL: never is anything but requests. */
   bool (*idle)(const struct resource *resource);
   /* A reload has changed PARAM_LIVE settings. May be NULL. */
@@ -76,6 +78,7 @@ void resources_close(struct daemon *daemon);
 /* A reload has changed settings. */
 void resources_changed(struct daemon *daemon);
 void resources_turn(struct daemon *daemon);
+void resources_know_sessions(struct daemon *daemon);
 bool resources_idle(const struct daemon *daemon);
 /* Serve a request to it, if it may be done. */
 void resource_serve(struct request *request);
@@ -157,6 +160,9 @@ bool sessions_idle(const struct daemon *daemon);
 const struct peer *session_peer(const struct session *session);
 uint32_t session_uid(const struct session *session);
 int32_t session_pid(const struct session *session);
+/* Of its memory: a session has it under every worker, and no other ever does. */
+void session_uuid(const struct session *session, uint8_t uuid[16]);
+bool session_exists(const struct daemon *daemon, const uint8_t uuid[16]);
 
 /* ---- guarding segments ---- */
 
@@ -170,6 +176,7 @@ void guard_close(struct daemon *daemon);
 struct daemon {
   struct config config;
   const struct section *settings; /* [daemon] */
+  const char *directory; /* NULL: none */
   struct io *io;
   struct alarms alarms;
   struct resource *resources;

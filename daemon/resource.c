@@ -78,6 +78,11 @@ void resources_turn(struct daemon *d) {
     if (r->kind->turn) r->kind->turn(r);
 }
 
+void resources_know_sessions(struct daemon *d) {
+  for (struct resource *r = d->resources; r; r = r->next)
+    if (r->kind->sessions_known) r->kind->sessions_known(r);
+}
+
 bool resources_idle(const struct daemon *d) {
   for (const struct resource *r = d->resources; r; r = r->next)
     if (r->kind->idle && !r->kind->idle(r)) return false;

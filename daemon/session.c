@@ -7,11 +7,25 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 const struct peer *session_peer(const struct session *s) { return &s->peer; }
 uint32_t session_uid(const struct session *s) { return s->peer.uid; }
 int32_t session_pid(const struct session *s) { return s->peer.pid; }
+
+void session_uuid(const struct session *s, uint8_t uuid[16]) {
+  shmq_segment_uuid(shmq_service_segment(s->service), uuid);
+}
+
+bool session_exists(const struct daemon *d, const uint8_t uuid[16]) {
+  uint8_t own[16];
+  for (const struct session *s = d->sessions; s; s = s->next) {
+    session_uuid(s, own);
+    if (s->state != SESSION_ENDING && memcmp(own, uuid, sizeof own) == 0) return true;
+  }
+  return false;
+}
 
 /* ---- lists ---- */
 

@@ -62,6 +62,7 @@ static void keep_news(struct daemon *d, const struct channel_message *m) {
   memcpy(text, m->text, m->text_bytes);
   text[m->text_bytes] = 0;
   d->news = text;
+  if (m->number) resources_know_sessions(d);
 }
 
 static void handle(struct daemon *d, const struct channel_message *m, const int *fds) {
@@ -121,9 +122,10 @@ static int start(struct daemon *d) {
   return rc ? rc : guard_open(d);
 }
 
-int worker_run(const struct config *config) {
+int worker_run(const struct config *config, const char *directory) {
   static struct daemon d;
   d.config = *config;
+  d.directory = directory;
   d.settings = config_section(&d.config, "daemon");
   unsetenv("NOTIFY_SOCKET");
   prctl(PR_SET_NAME, "shmqd-worker");

@@ -97,7 +97,7 @@ static void channel_news(struct source *source, uint32_t events) {
 
 static int run(void *ctx) {
   const struct supervisor *sv = ctx;
-  return worker_run(&sv->config);
+  return worker_run(&sv->config, sv->directory);
 }
 
 static int start(struct child *c) {
@@ -204,10 +204,18 @@ void worker_look(struct supervisor *sv, const char *segment, pid_t pid) {
   (void)tell(sv, &m, NULL, 0);
 }
 
+/* It has every session there is, those of a worker before it too. */
+static bool all_passed(const struct supervisor *sv) {
+  const struct client *c = sv->clients;
+  while (c && (c->passed || c->memory < 0)) c = c->next;
+  return !c;
+}
+
 void worker_tell_news(struct supervisor *sv) {
   static struct channel_message m;
   if (sv->worker.channel.fd < 0) return;
   m.what = CHANNEL_NEWS;
+  m.number = all_passed(sv);
   m.text_bytes = (uint32_t)news_write(sv, m.text, sizeof m.text);
   (void)tell(sv, &m, NULL, 0);
 }

@@ -16,7 +16,8 @@ static int pool;
 static shmq_result r;
 
 static void begin(void) {
-  shmqd_new_with(&d, "[pool:ports]\ntokens = 8000 8001\ncount = 1\n");
+  shmqd_new_with(&d, "[daemon]\nrestart_first = 1ms\nrestart_most = 1ms\nrestart_failures = 0\n"
+                     "[pool:ports]\ntokens = 8000 8001\ncount = 1\n");
   client = shmqd_client(&d);
   pool = shmq_resource(client, "ports");
   cr_assert_gt(pool, 0);
@@ -219,6 +220,32 @@ Test(daemon_pool, none_is_lost_and_none_held_twice_under_kills)
   cr_assert_eq(access(path, F_OK), -1);
   while (held_by(0)) nap_ms(1);
   for (int i = 0; i < TOKENS; i++) cr_assert_gt(take_now(client), 0);
+}
+
+Test(daemon_pool, a_killed_worker_takes_no_token_from_who_lives)
+{
+  cr_assert_eq(take_now(client), 1);
+  shmq_client *other = shmqd_client(&d);
+  cr_assert_eq(take_now(other), 2);
+  for (int round = 0; round < 3; round++) {
+    shmqd_kill_worker(&d);
+    cr_assert_eq(held_by(0), 2);
+    cr_assert_eq(take_now(other), 3, "the only one that is free");
+    cr_assert_eq(give(other, 3, 0), 0);
+    cr_assert_eq(give(client, 2, 0), -EPERM);
+  }
+  shmq_future *f = take_later(client, SHMQ_FOREVER);
+  cr_assert_eq(shmq_await(f, &r, PATIENCE), 0);
+  shmq_future_free(f);
+  f = take_later(client, SHMQ_FOREVER);
+  wait_for_waiting(1);
+  kill(d.pid, SIGSTOP);
+  shmqd_kill_worker(&d);
+  shmq_client_close(other); /* while there is no worker to see it */
+  kill(d.pid, SIGCONT);
+  cr_assert_eq(shmq_await(f, &r, PATIENCE), 0, "it waits on, and gets what the other held");
+  cr_assert_eq(r.value[0], 2);
+  shmq_future_free(f);
 }
 
 Test(daemon_pool, bad_requests_are_refused)
