@@ -106,6 +106,7 @@ static void poll_channel(struct daemon *d) {
 /* The supervisor says what is to be done; a signal to the whole group of processes is not for us. */
 static void ignore_signals(void) {
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is -EFBIG to who asked, not our end */
   signal(SIGTERM, SIG_IGN);
   signal(SIGINT, SIG_IGN);
   signal(SIGHUP, SIG_IGN);

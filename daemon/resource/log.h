@@ -65,9 +65,10 @@ void log_frame_seal(struct log_frame *frame); /* the record stands behind it */
 int log_files_open(struct log_files *files, const char *path, uint64_t segment_bytes,
                    const char *name);
 void log_files_close(struct log_files *files);
-/* Read everything, calling fn for each record; cut a torn tail; leaves the place to go on. */
-int log_files_recover(struct log_files *files, log_record_fn *fn, void *ctx, uint64_t *next,
-                      uint64_t *offset);
+/* Read everything, calling fn for each record; cut a torn tail; leaves the place to go on. What it says is on the disk, after
+ * an error (`failed`) as well: it reads past the page cache where the file system can. */
+int log_files_recover(struct log_files *files, bool failed, log_record_fn *fn, void *ctx,
+                      uint64_t *next, uint64_t *offset);
 /* A zero-written file for later; give it the name of a segment; write to it from now on. The first two block, and
  * touch nothing that the third or the loop does. */
 int log_files_make_spare(struct log_files *files);

@@ -73,11 +73,11 @@ static int replay(void *ctx, const struct log_frame *frame) {
   return rc || !c->user->replay ? rc : c->user->replay(c, frame);
 }
 
-static int recover(struct log_commit *c) {
+static int recover(struct log_commit *c, bool failed) {
   log_keys_clear(&c->keys);
   log_keys_clear(&c->requests);
   int rc = c->user->forget ? c->user->forget(c) : 0;
-  if (!rc) rc = log_files_recover(&c->files, replay, c, &c->next, &c->offset);
+  if (!rc) rc = log_files_recover(&c->files, failed, replay, c, &c->next, &c->offset);
   if (!rc && c->files.count == 0) {
     rc = log_files_name_spare(&c->files, c->next);
     if (!rc) rc = log_files_adopt_spare(&c->files, c->next);
@@ -96,7 +96,7 @@ static int recover(struct log_commit *c) {
 static void fail(struct log_commit *c, int error) {
   say(SAY_ERROR, "[%s] %s: stopped, reading back", c->files.name, strerror(-error));
   struct request *list = take_all(&c->waiting, &c->waiting_end);
-  int rc = recover(c);
+  int rc = recover(c, true);
   if (rc) {
     c->state = LOG_BROKEN;
     say(SAY_ERROR, "[%s] cannot be read back: %s", c->files.name, strerror(-rc));
@@ -404,7 +404,7 @@ int log_commit_open(struct log_commit *c, const struct log_commit_user *user,
   for (int i = 0; i < 2; i++) c->batches[i].data = aligned_alloc(LOG_BLOCK, LOG_BATCH_MAX);
   int rc = c->batches[0].data && c->batches[1].data ? 0 : -ENOMEM;
   if (!rc) rc = log_files_open(&c->files, path, whole_blocks(segment_bytes), c->label);
-  if (!rc) rc = recover(c);
+  if (!rc) rc = recover(c, false);
   if (rc) log_commit_close(c);
   return rc;
 }

@@ -113,7 +113,7 @@ static int add_segment(struct log_files *f, uint64_t first, int fd) {
   }
   char name[32];
   segment_path(name, first);
-  int direct = open_file(f, name, O_WRONLY | O_DIRECT, LOCK_DIRECT);
+  int direct = open_file(f, name, O_RDWR | O_DIRECT, LOCK_DIRECT);
   if (direct == -EBUSY) return direct;
   f->segments[f->count++] = (struct log_segment){.first = first, .fd = fd, .direct = direct};
   return 0;
@@ -287,17 +287,23 @@ static const struct log_frame *next_frame(struct window *w, uint64_t *offset, ui
 
 /* ---- recovery ---- */
 
-/* What a batch that was not finished left behind the end must never be taken for records later. */
-static int cut_tail(struct log_files *f, int fd, uint64_t offset) {
+/* The page cache may hold what the disk refused, and passes for written there: what is recovered from is the disk. */
+static int disk_of(const struct log_segment *s) { return s->direct >= 0 ? s->direct : s->fd; }
+
+/* What a batch that was not finished left behind the end must never be taken for records later. After an error it is
+ * overwritten unseen, in the cache as well, and the sync of that is the disk's word for what was read before it. */
+static int cut_tail(struct log_files *f, const struct log_segment *s, uint64_t offset, bool failed) {
   struct window w;
+  int fd = s->fd;
   uint64_t end =
       offset + LOG_BATCH_MAX < f->segment_bytes ? offset + LOG_BATCH_MAX : f->segment_bytes;
-  int rc = window_open(&w, fd, WINDOW_FULL);
+  int rc = window_open(&w, disk_of(s), WINDOW_FULL);
   if (!rc && offset < w.end) rc = window_load(&w, offset, WINDOW_FULL);
-  bool dirty = false;
+  bool dirty = failed && offset < end;
   for (size_t i = 0; !rc && i < w.bytes && offset + i < end && !dirty; i++) dirty = w.data[i] != 0;
   free(w.data);
-  if (rc || (!dirty && w.end >= f->segment_bytes)) return rc;
+  if (rc) return rc;
+  if (!dirty && w.end >= f->segment_bytes) return fdatasync(fd) ? -errno : 0;
   if (dirty) say(SAY_NOTICE, "[%s] a torn tail was cut at offset %" PRIu64, f->name, offset);
   return write_zeros(fd, offset, w.end >= f->segment_bytes ? end : f->segment_bytes);
 }
@@ -305,7 +311,7 @@ static int cut_tail(struct log_files *f, int fd, uint64_t offset) {
 static int scan_segment(struct log_files *f, struct log_segment *s, log_record_fn *fn, void *ctx,
                         uint64_t *number, uint64_t *offset) {
   struct window w;
-  int rc = window_open(&w, s->fd, WINDOW_FULL);
+  int rc = window_open(&w, disk_of(s), WINDOW_FULL);
   *offset = 0;
   s->mark_count = 0;
   while (!rc) {
@@ -323,8 +329,8 @@ static int scan_segment(struct log_files *f, struct log_segment *s, log_record_f
 
 /* A segment that does not go on where the one before ended, with records behind it, was damaged from
  * outside: nothing is guessed, nothing is thrown away. */
-int log_files_recover(struct log_files *f, log_record_fn *fn, void *ctx, uint64_t *next,
-                      uint64_t *offset) {
+int log_files_recover(struct log_files *f, bool failed, log_record_fn *fn, void *ctx,
+                      uint64_t *next, uint64_t *offset) {
   size_t count = f->count;
   *next = count ? f->segments[0].first : 1;
   *offset = 0;
@@ -338,7 +344,7 @@ int log_files_recover(struct log_files *f, log_record_fn *fn, void *ctx, uint64_
     f->count = count;
     if (rc) return rc;
   }
-  return count ? cut_tail(f, f->segments[count - 1].fd, *offset) : 0;
+  return count ? cut_tail(f, &f->segments[count - 1], *offset, failed) : 0;
 }
 
 /* ---- trim and read ---- */

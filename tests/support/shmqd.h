@@ -39,7 +39,8 @@ static inline void forbid_uring(void) {
 static inline void shmqd_exec(const struct shmqd *d, const char *ready_fd) {
   char program[512], config[160], tree[160], log[160];
   const char *build = getenv("SHMQ_BUILD_DIR");
-  snprintf(program, sizeof program, "%s/daemon/shmqd", build ? build : ".");
+  const char *other = getenv("TEST_SHMQD"); /* another program than the shipped one */
+  snprintf(program, sizeof program, "%s/%s", build ? build : ".", other ? other : "daemon/shmqd");
   snprintf(config, sizeof config, "%s/shmqd.conf", d->dir);
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);
   snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
