@@ -46,6 +46,10 @@ static const struct param params[] = {
      "memory of one user's sessions together", PARAM_LIVE},
     {"uid_handles", PARAM_COUNT, "32768", 1, INT32_MAX, NULL,
      "open files of one user's sessions together, counted as if each had all of its own", PARAM_LIVE},
+    {"store", PARAM_FLAG, "no", 0, 0, NULL,
+     "have the service manager keep sessions while the daemon is restarted: systemd with "
+     "FileDescriptorStoreMax=, two for each session and one more",
+     PARAM_FIXED},
     {"pin", PARAM_TEXT, "none", 0, 0, NULL,
      "where the worker runs: places, as shmq pool takes them", PARAM_FIXED},
     RESTART_PARAMS("30s"),

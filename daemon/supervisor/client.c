@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "supervisor/memory.h"
+#include "supervisor/store.h"
 #include "supervisor/supervisor.h"
 
 /* ---- the handshake ---- */
@@ -75,16 +76,21 @@ static int greet(struct client *c) {
 
 /* ---- life ---- */
 
-static void client_free(struct client *c) {
+static void client_leave(struct client *c) {
   struct supervisor *sv = c->supervisor;
   *(c->prev ? &c->prev->next : &sv->clients) = c->next;
   if (c->next) c->next->prev = c->prev;
   sv->client_count--;
-  shutdown(c->socket.fd, SHUT_RDWR); /* the worker, which has it too, sees the end */
   source_close(sv->epoll, &c->socket);
   if (c->memory >= 0) close(c->memory);
   if (c->account) account_give(&sv->accounts, c->account, &c->share);
   free(c);
+}
+
+static void client_end(struct client *c) {
+  if (c->memory >= 0) store_forget(c);
+  shutdown(c->socket.fd, SHUT_RDWR); /* the worker, which has it too, sees the end */
+  client_leave(c);
 }
 
 /* After the greeting a client has nothing to say here: anything is its end. */
@@ -93,8 +99,9 @@ static void socket_news(struct source *source, uint32_t events) {
   struct supervisor *sv = c->supervisor;
   (void)events;
   int rc = c->memory < 0 ? greet(c) : -ECONNRESET;
+  if (!rc) store_session(c);
   if (!rc) worker_pass_clients(sv);
-  if (rc && rc != -EAGAIN) client_free(c);
+  if (rc && rc != -EAGAIN) client_end(c);
 }
 
 static struct client *add(struct supervisor *sv, int socket) {
@@ -122,6 +129,16 @@ static int account_of(struct supervisor *sv, int socket, struct account **accoun
   return *account ? 0 : -ENOMEM;
 }
 
+int client_adopt(struct supervisor *sv, int socket, int memory, uint64_t number, uint32_t credits) {
+  struct client *c = add(sv, socket);
+  if (!c) return -ENOMEM;
+  c->memory = memory;
+  c->number = number;
+  c->credits = credits;
+  if (sv->next_number < number) sv->next_number = number;
+  return 0;
+}
+
 int client_new(struct supervisor *sv, int socket) {
   const struct share one = {.sessions = 1};
   struct account *account;
@@ -139,7 +156,11 @@ int client_new(struct supervisor *sv, int socket) {
 }
 
 void clients_close(struct supervisor *sv) {
-  while (sv->clients) client_free(sv->clients);
+  while (sv->clients) client_end(sv->clients);
+}
+
+void clients_leave(struct supervisor *sv) {
+  while (sv->clients) client_leave(sv->clients);
 }
 
 void clients_forget_worker(struct supervisor *sv) {

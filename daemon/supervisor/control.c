@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "supervisor/service.h"
+#include "supervisor/store.h"
 #include "supervisor/supervisor.h"
 
 enum { BACKLOG = 256, ACCEPT_BATCH = 16, LOCK_NAP_US = 20000, LOCK_GRACE_NS = 2000000000 };
@@ -88,7 +89,7 @@ static int wait_for_lock(const struct supervisor *sv) {
   int64_t until = shmq_after_ns(section_number(sv->settings, "drain") + LOCK_GRACE_NS);
   while (flock(sv->lock_fd, LOCK_EX | LOCK_NB)) {
     if (errno != EWOULDBLOCK) return -errno;
-    if (somebody_listens(sv) || shmq_now_ns() >= until) return -EADDRINUSE;
+    if ((sv->listener.fd < 0 && somebody_listens(sv)) || shmq_now_ns() >= until) return -EADDRINUSE;
     usleep(LOCK_NAP_US);
   }
   return 0;
@@ -118,9 +119,15 @@ static int bind_socket(const struct supervisor *sv, int fd) {
 }
 
 int control_open(struct supervisor *sv) {
+  int kept = sv->listener.fd;
+  if (kept >= 0) return source_add(sv->epoll, &sv->listener, kept, EPOLLIN, connection);
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int rc = fd < 0 ? -errno : bind_socket(sv, fd);
-  if (!rc) return source_add(sv->epoll, &sv->listener, fd, EPOLLIN, connection);
+  if (!rc) rc = source_add(sv->epoll, &sv->listener, fd, EPOLLIN, connection);
+  if (!rc) {
+    store_control(sv);
+    return 0;
+  }
   if (fd >= 0) close(fd);
   return rc;
 }
@@ -140,10 +147,15 @@ int control_open_notify(struct supervisor *sv) {
   return rc;
 }
 
+/* Unless somebody keeps it for the next of us. */
 void control_close(struct supervisor *sv) {
   struct sockaddr_un address;
   socklen_t size = sizeof address;
   if (sv->listener.fd < 0) return;
+  if (sv->storing) {
+    source_close(sv->epoll, &sv->listener);
+    return;
+  }
   if (getsockname(sv->listener.fd, (struct sockaddr *)&address, &size) == 0)
     unlink(address.sun_path);
   shutdown(sv->listener.fd, SHUT_RDWR);

@@ -10,6 +10,7 @@
 #include "notify.h"
 #include "settings.h"
 #include "supervisor/service.h"
+#include "supervisor/store.h"
 
 static const int64_t grace_ns = 2000000000; /* for a child to see that its time is over */
 
@@ -32,7 +33,7 @@ static void begin_drain(struct supervisor *sv, int64_t patience_ns) {
 void supervisor_fail(struct supervisor *sv, int error) {
   if (sv->draining) return;
   sv->failed = error;
-  clients_close(sv); /* nobody will serve them: they are told now */
+  clients_close(sv);   /* nobody will serve them: they are told now */
   begin_drain(sv, 0);
 }
 
@@ -98,8 +99,10 @@ void supervisor_ready(struct supervisor *sv) {
 
 static int start(struct supervisor *sv) {
   sv->lock_fd = sv->listener.fd = sv->signals.fd = sv->notify.fd = -1;
+  sv->storing = section_number(sv->settings, "store");
   sv->epoll = epoll_create1(EPOLL_CLOEXEC);
-  int rc = sv->epoll < 0 ? -errno : prepare_process(sv);
+  int rc = sv->epoll < 0 ? -errno : store_take(sv);
+  if (!rc) rc = prepare_process(sv);
   if (!rc) rc = control_lock(sv);
   if (rc) {
     say(SAY_ERROR, "%s: %s", sv->directory,
@@ -136,7 +139,10 @@ int supervisor_run(struct supervisor *sv) {
     do_what_is_due(sv);
   }
   control_close(sv);
-  clients_close(sv);
+  if (sv->storing)
+    clients_leave(sv);
+  else
+    clients_close(sv);
   services_close(sv);
   source_close(sv->epoll, &sv->notify);
   source_close(sv->epoll, &sv->signals);

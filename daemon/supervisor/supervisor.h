@@ -6,6 +6,7 @@
  *   supervisor.c  start, signals, the loop, the end
  *   control.c     the control socket
  *   client.c      a client: its handshake, what is kept of it; memory.c makes the memory
+ *   store.c       what the service manager keeps for us
  *   worker.c      the worker as a child: start, hand over, drain, reload
  *   service.c     the instances of services; output.c what they write
  *   child.c       what the worker and the instances of services have in common; obituaries
@@ -132,14 +133,17 @@ struct client {
   uint32_t credits;
   struct account *account; /* of its user */
   struct share share;      /* what it has taken of that */
-  bool passed; /* the present worker has it */
+  bool passed;             /* the present worker has it */
   uint64_t number;
 };
 
 int client_new(struct supervisor *supervisor, int socket);
 /* A session that was kept for us while we were not there. Takes both descriptors over. */
-int client_adopt(struct supervisor *supervisor, int socket, int memory, uint32_t credits);
+int client_adopt(struct supervisor *supervisor, int socket, int memory, uint64_t number,
+                 uint32_t credits);
+/* They end; or, if somebody else keeps them, only we leave them. */
 void clients_close(struct supervisor *supervisor);
+void clients_leave(struct supervisor *supervisor);
 void clients_forget_worker(struct supervisor *supervisor);
 
 /* ---- the control socket ---- */
@@ -171,6 +175,7 @@ struct supervisor {
   struct restart_policy policy; /* of the worker */
   struct obituary obituaries[OBITUARIES];
   unsigned obituary_count;
+  bool storing; /* the service manager keeps sessions and control socket */
   bool told_ready, draining;
   int64_t drain_until_ns;
   int failed; /* why it must end, 0: it need not */

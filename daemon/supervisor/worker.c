@@ -53,7 +53,7 @@ static void catch_up(struct supervisor *sv) {
   set_blocked(sv, false);
   worker_pass_clients(sv);
   worker_tell_news(sv);
-  if (sv->draining) worker_drain(sv, sv->drain_until_ns, false);
+  if (sv->draining) worker_drain(sv, sv->drain_until_ns, sv->storing);
 }
 
 /* ---- what it says ---- */
@@ -127,7 +127,7 @@ static int start(struct child *c) {
 
 static void stop(struct child *c) {
   struct supervisor *sv = supervisor_of(c);
-  worker_drain(sv, sv->drain_until_ns, false);
+  worker_drain(sv, sv->drain_until_ns, sv->storing);
 }
 
 /* One that never became ready cannot serve this configuration; nor does another. */

@@ -76,6 +76,20 @@ foreach(rung IN LISTS rungs)
   endif()
 endforeach()
 
+# Under a service manager that keeps descriptors.
+shmq_test(NAME daemon_store LABELS integration SOURCES daemon_store.c TIMEOUT 240 PLAIN)
+if(TARGET daemon_store)
+  target_include_directories(daemon_store PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  add_dependencies(daemon_store shmqd)
+endif()
+
+# When the dead are started again, by itself.
+shmq_test(NAME daemon_policy LABELS unit TIMEOUT 60
+  SOURCES daemon_policy.c ${PROJECT_SOURCE_DIR}/daemon/supervisor/restart.c)
+if(TARGET daemon_policy)
+  target_include_directories(daemon_policy PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
+endif()
+
 # The disk's errors: the daemon's own sources, linked with what makes its operations on files fail.
 get_target_property(sources shmqd SOURCES)
 list(FILTER sources INCLUDE REGEX "^/")
