@@ -14,6 +14,13 @@ json '.figures[3].reference' memcpy
 json '.figures[3].ratio > 0' true
 json '.environment.cpus > 0' true
 
+if command -v python3 >/dev/null; then
+  cp "$dir/out" "$dir/figures.json"
+  expect 0 "$SHMQ_SOURCE_DIR/bench/report" "$dir/figures.json"
+  same 4 "$(grep -c '^| one to one' "$dir/out")" "rows of the table"
+  expect 2 "$SHMQ_SOURCE_DIR/bench/report" "$dir/figures.json" --svg
+fi
+
 expect 0 "$shmq" bench --quick --only sleeping
 checks=$((checks + 1))
 grep -q '^round trip 64 B, sleeping .* futex ' "$dir/out" || report "no line for the sleeping round trip"
