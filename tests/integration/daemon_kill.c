@@ -16,8 +16,8 @@
 enum { CLIENTS = 8, KEYED = 6, WINDOW = 16, BLOCK = 1 << 18 };
 
 static struct shmqd d;
-static uint64_t records = 80000; /* of all clients */
-static int worker_kills = 12, client_kills = 12;
+static uint64_t records = 40000; /* of all clients */
+static int worker_kills = 10, client_kills = 10;
 
 /* What the clients were told, in memory that outlives them. */
 static struct told {
