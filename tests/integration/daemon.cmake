@@ -29,7 +29,7 @@ foreach(rung IN LISTS rungs)
 endforeach()
 
 # The whole on each of its rungs, and where io_uring is forbidden.
-foreach(part dir kv log pool process rights restart session stream timer)
+foreach(part dir dir_escape dir_model kv log pool process rights restart session stream timer)
   foreach(rung IN LISTS rungs ITEMS no-uring)
     set(env SHMQD_DAEMON_IO=${rung} TEST_RUNG=${rung})
     if(rung STREQUAL no-uring)
