@@ -20,7 +20,8 @@ static const struct {
   const char *argument, *help;
 } options[OPTIONS] = {
     {"config", 'c', "FILE", "read FILE and not the system's or the user's configuration"},
-    {"dir", 'd', "DIR", "keep the socket in DIR (default $XDG_RUNTIME_DIR/shmqd; root: /run/shmqd)"},
+    {"dir", 'd', "DIR",
+     "keep the socket in DIR (default $XDG_RUNTIME_DIR/shmqd; root: /run/shmqd)"},
     {"set", 's', "SECTION.KEY=VALUE", "as in a file: --set dir:src.path=/usr/include"},
     {"system", SYSTEM, NULL, "use the system's configuration and directory, though not as root"},
     {"check", CHECK, NULL, "check the configuration and exit"},
@@ -88,21 +89,22 @@ static void manual_daemon(FILE *to) {
 }
 
 static void manual_config(FILE *to) {
-  fputs(".\\\" Printed by 'shmqd --manual 5' from the table of parameters.\n"
-        ".TH SHMQD.CONF 5 \"\" \"shmq " SHMQ_VERSION "\" \"File Formats\"\n"
-        ".SH NAME\nshmqd.conf \\- configuration of shmqd\n"
-        ".SH DESCRIPTION\nSections in brackets and lines of\n.IR \"key = value\" ;\n"
-        "a line that begins with # or ; is a comment, and so is what follows a blank and a ;.\n"
-        "A line has at most 198 characters. Numbers of bytes may end in K, M or G (of 1024), durations in\n"
-        "ns, us, ms, s, m or h; without a unit they are seconds. A mistake anywhere is refused with its file and line.\n"
-        ".PP\nA later source overrides an earlier one, setting by setting:\n"
-        "what is built in,\n.IR /usr/lib/shmq/shmqd.conf ,\n.IR /etc/shmq/shmqd.conf ,\n"
-        ".I /etc/shmq/conf.d/*.conf\nin the order of their names,\nthe environment\n"
-        ".RB ( SHMQD_DAEMON_KEY\nfor sections without a name), and\n.BR \\-\\-set .\n"
-        "A user's daemon reads\n.I $XDG_CONFIG_HOME/shmq\n(by default\n.IR ~/.config/shmq )\n"
-        "in place of the system's directories.\n.B shmqd \\-\\-show\\-config\nprints what came of it.\n"
-        ".SH SECTIONS\n",
-        to);
+  fputs(
+      ".\\\" Printed by 'shmqd --manual 5' from the table of parameters.\n"
+      ".TH SHMQD.CONF 5 \"\" \"shmq " SHMQ_VERSION "\" \"File Formats\"\n"
+      ".SH NAME\nshmqd.conf \\- configuration of shmqd\n"
+      ".SH DESCRIPTION\nSections in brackets and lines of\n.IR \"key = value\" ;\n"
+      "a line that begins with # or ; is a comment, and so is what follows a blank and a ;.\n"
+      "A line has at most 198 characters. Numbers of bytes may end in K, M or G (of 1024), durations in\n"
+      "ns, us, ms, s, m or h; without a unit they are seconds. A mistake anywhere is refused with its file and line.\n"
+      ".PP\nA later source overrides an earlier one, setting by setting:\n"
+      "what is built in,\n.IR /usr/lib/shmq/shmqd.conf ,\n.IR /etc/shmq/shmqd.conf ,\n"
+      ".I /etc/shmq/conf.d/*.conf\nin the order of their names,\nthe environment\n"
+      ".RB ( SHMQD_DAEMON_KEY\nfor sections without a name), and\n.BR \\-\\-set .\n"
+      "A user's daemon reads\n.I $XDG_CONFIG_HOME/shmq\n(by default\n.IR ~/.config/shmq )\n"
+      "in place of the system's directories.\n.B shmqd \\-\\-show\\-config\nprints what came of it.\n"
+      ".SH SECTIONS\n",
+      to);
   config_manual(section_kinds, to);
   fputs(".SH SEE ALSO\n.BR shmqd (8)\n", to);
 }

@@ -11,8 +11,8 @@
 static int refuse_setting(const struct section *s, const struct setting *was,
                           const struct setting *now, struct config_error *error) {
   char wrong[256];
-  snprintf(wrong, sizeof wrong, "cannot change from '%.80s' to '%.80s' without a restart", was->text,
-           now->text);
+  snprintf(wrong, sizeof wrong, "cannot change from '%.80s' to '%.80s' without a restart",
+           was->text, now->text);
   return config_complain(error, now->source, s, now->param->key, wrong);
 }
 

@@ -63,8 +63,8 @@ static void print_amount(enum param_type type, int64_t value, FILE *to) {
     int64_t scale;
     const char *name;
   } bytes[] = {{1 << 30, "G"}, {1 << 20, "M"}, {1 << 10, "K"}, {1, ""}},
-    times[] = {{3600000000000, "h"}, {60000000000, "m"}, {1000000000, "s"}, {1000000, "ms"},
-               {1000, "us"},         {1, "ns"}};
+    times[] = {{3600000000000, "h"}, {60000000000, "m"}, {1000000000, "s"},
+               {1000000, "ms"},      {1000, "us"},       {1, "ns"}};
   int i = 0;
   if (type == PARAM_BYTES) {
     while (value % bytes[i].scale) i++;

@@ -60,11 +60,13 @@ static int choose(struct io *io, enum io_rung wanted) {
   bool safe = futexes_are_safe();
   if (wanted != IO_AUTO) {
     if (wanted == IO_URING_FUTEX && !safe)
-      say(SAY_WARNING, "this kernel may have CVE-2025-39698: uring-eventfd is safer than uring-futex");
+      say(SAY_WARNING,
+          "this kernel may have CVE-2025-39698: uring-eventfd is safer than uring-futex");
     return try_rung(io, wanted);
   }
   int rc = -ENOSYS;
-  for (enum io_rung rung = safe ? IO_URING_FUTEX : IO_URING_EVENTFD; rc && rung <= IO_THREADS; rung++)
+  for (enum io_rung rung = safe ? IO_URING_FUTEX : IO_URING_EVENTFD; rc && rung <= IO_THREADS;
+       rung++)
     rc = try_rung(io, rung);
   return rc;
 }

@@ -65,8 +65,8 @@ static void ask(struct ringer *r, struct asked *a) {
     const struct io_op *op = r->waiting[i];
     if (!op) continue;
     a->slots[a->count] = i;
-    a->words[a->count++] = (struct futex_waitv){
-        .val = op->offset, .uaddr = (uintptr_t)op->buffer, .flags = FUTEX_32};
+    a->words[a->count++] =
+        (struct futex_waitv){.val = op->offset, .uaddr = (uintptr_t)op->buffer, .flags = FUTEX_32};
   }
 }
 

@@ -55,8 +55,8 @@ static void uring_submit(void *state, struct io_op *op) {
 
 /* Nothing else is accepted from now on, and no flags: no LINK, no DRAIN, no registered files. */
 static int restrict_ring(struct io_uring *ring, bool futexes) {
-  static const uint8_t allowed[] = {IORING_OP_POLL_ADD,     IORING_OP_READ,         IORING_OP_WRITE,
-                                    IORING_OP_FSYNC,        IORING_OP_ASYNC_CANCEL, OP_FUTEX_WAIT};
+  static const uint8_t allowed[] = {IORING_OP_POLL_ADD, IORING_OP_READ,         IORING_OP_WRITE,
+                                    IORING_OP_FSYNC,    IORING_OP_ASYNC_CANCEL, OP_FUTEX_WAIT};
   enum { ALLOWED = sizeof allowed };
   struct io_uring_restriction r[ALLOWED + 1] = {
       {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_ENABLE_RINGS}};
@@ -80,7 +80,8 @@ static int uring_open(void **state, unsigned flags, bool futexes) {
     free(ring);
     return rc;
   }
-  if (!(ring->features & IORING_FEAT_EXT_ARG)) rc = -ENOSYS; /* no wait with a timeout: before 5.11 */
+  if (!(ring->features & IORING_FEAT_EXT_ARG))
+    rc = -ENOSYS; /* no wait with a timeout: before 5.11 */
   if (!rc && flags & IORING_SETUP_R_DISABLED) rc = restrict_ring(ring, futexes);
   *state = ring;
   if (rc) uring_close(ring);
@@ -157,10 +158,10 @@ static int uring_run(void *state, struct io *io, int64_t deadline_ns) {
   return n ? n : rc < 0 ? rc : 0;
 }
 
-#define URING_RUNG(NAME, OPEN, FUTEXES)                                                         \
-  {                                                                                            \
-    .name = NAME, .futexes = FUTEXES, .reads = true, .open = OPEN, .close = uring_close,       \
-    .submit = uring_submit, .run = uring_run                                                   \
+#define URING_RUNG(NAME, OPEN, FUTEXES)                                                  \
+  {                                                                                      \
+    .name = NAME, .futexes = FUTEXES, .reads = true, .open = OPEN, .close = uring_close, \
+    .submit = uring_submit, .run = uring_run                                             \
   }
 const struct io_rung_ops io_uring_futex_rung = URING_RUNG("uring-futex", futex_open, true);
 const struct io_rung_ops io_uring_eventfd_rung = URING_RUNG("uring-eventfd", eventfd_open, false);

@@ -6,9 +6,8 @@
 
 #include "daemon.h"
 
-static const struct resource_kind *const kinds[] = {&dir_kind,  &log_kind,   &kv_kind,
-                                                    &pool_kind, &timer_kind, &stream_kind,
-                                                    &process_kind};
+static const struct resource_kind *const kinds[] = {
+    &dir_kind, &log_kind, &kv_kind, &pool_kind, &timer_kind, &stream_kind, &process_kind};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static const struct resource_kind *kind_of(const struct section *section) {

@@ -52,7 +52,9 @@ static const char *parse_group(const char *name, uint32_t *id) {
 }
 
 static const char *parse_who(const char *text, struct rule *rule) {
-  rule->who = strncmp(text, "uid:", 4) == 0 ? USER : strncmp(text, "gid:", 4) == 0 ? GROUP : ANYBODY;
+  rule->who = strncmp(text, "uid:", 4) == 0   ? USER
+              : strncmp(text, "gid:", 4) == 0 ? GROUP
+                                              : ANYBODY;
   if (rule->who == USER) return parse_user(text + 4, &rule->id);
   if (rule->who == GROUP) return parse_group(text + 4, &rule->id);
   return strcmp(text, "all") == 0 ? NULL : "must be uid:ID, gid:ID or all, each with its rights";

@@ -16,12 +16,12 @@ enum right {
 };
 
 /* A row in the table of each kind of resource. */
-#define RIGHTS_PARAM                                                                             \
-  {                                                                                              \
-    "allow", PARAM_RIGHTS, "", 0, 0, NULL,                                                       \
-        "who may use it beside the daemon's own user and root: uid:ID, gid:ID or all, each "     \
-        "followed by letters of r (read), w (write) and a (administer), separated by commas",    \
-        PARAM_LIVE                                                                               \
+#define RIGHTS_PARAM                                                                          \
+  {                                                                                           \
+    "allow", PARAM_RIGHTS, "", 0, 0, NULL,                                                    \
+        "who may use it beside the daemon's own user and root: uid:ID, gid:ID or all, each "  \
+        "followed by letters of r (read), w (write) and a (administer), separated by commas", \
+        PARAM_LIVE                                                                            \
   }
 
 /* What is wrong with the text of an `allow`, or NULL. */

@@ -14,9 +14,12 @@ struct attack {
 
 extern const struct attack attacks[]; /* ended by one without a name */
 
-static inline uint32_t dice(unsigned *seed, uint32_t sides) { return (uint32_t)rand_r(seed) % sides; }
+static inline uint32_t dice(unsigned *seed, uint32_t sides) {
+  return (uint32_t)rand_r(seed) % sides;
+}
 static inline uint64_t any_bits(unsigned *seed) {
-  uint64_t bits = (uint64_t)rand_r(seed) << 33 ^ (uint64_t)rand_r(seed) << 11 ^ (uint64_t)rand_r(seed);
+  uint64_t bits =
+      (uint64_t)rand_r(seed) << 33 ^ (uint64_t)rand_r(seed) << 11 ^ (uint64_t)rand_r(seed);
   return bits >> dice(seed, 64);
 }
 

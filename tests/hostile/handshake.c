@@ -94,7 +94,8 @@ void attack_quotas(const struct shmqd *d, unsigned *seed) {
     shmq_future *f;
     for (int k = 0; k < 70 && dice(seed, 100); k++)
       shmqd_ask(c, tree, SHMQ_DIR_OPEN, SHMQ_DIR_CREATE | SHMQ_DIR_WRITABLE, 0600, "f", 1, 0, &r);
-    shmq_ask wait = {.resource = (uint16_t)log, .op = SHMQ_LOG_FOLLOW, .value = {UINT64_MAX, 0}, .room = 100};
+    shmq_ask wait = {
+        .resource = (uint16_t)log, .op = SHMQ_LOG_FOLLOW, .value = {UINT64_MAX, 0}, .room = 100};
     for (int k = 0; k < 300 && shmq_request(c, &wait, SHMQ_NOWAIT, &f) == 0; k++) continue;
   }
 }

@@ -123,7 +123,8 @@ static void good_turn(struct good *g) {
   int64_t begin = shmq_now_ns();
   MUST(shmqd_ask(g->client, g->tree, SHMQ_DIR_GET, 0, 0, "file", 4, FILE_BYTES + 1, &r));
   if (g->samples < SAMPLES) g->took[g->samples++] = shmq_now_ns() - begin;
-  CHECK(r.size == FILE_BYTES && memcmp(r.data, g->contents, FILE_BYTES) == 0, "a file came back changed");
+  CHECK(r.size == FILE_BYTES && memcmp(r.data, g->contents, FILE_BYTES) == 0,
+        "a file came back changed");
   if (++g->asked % 16) return;
   uint64_t record = ++g->appended;
   MUST(shmqd_ask(g->client, g->log, SHMQ_LOG_APPEND, SHMQ_LOG_ACK_KERNEL, 0, &record, 8, 0, &r));
@@ -167,7 +168,8 @@ static void good_end(struct good *g) {
 static void become_hostile(void) {
   if (!freopen("/dev/null", "w", stderr)) _exit(1);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (geteuid() == 0 && (setgroups(0, NULL) || setgid(HOSTILE_UID) || setuid(HOSTILE_UID))) _exit(1);
+  if (geteuid() == 0 && (setgroups(0, NULL) || setgid(HOSTILE_UID) || setuid(HOSTILE_UID)))
+    _exit(1);
   prctl(PR_SET_DUMPABLE, 1); /* else /proc/self is not ours */
   alarm(2);
 }

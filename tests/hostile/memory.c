@@ -19,7 +19,8 @@ static struct mapping find_memory(void) {
   char line[512], path[64];
   FILE *maps = fopen("/proc/self/maps", "r");
   while (maps && fgets(line, sizeof line, maps))
-    if (strstr(line, "memfd:") && strstr(line, "rw-s") && sscanf(line, "%lx-%lx", &begin, &end) == 2)
+    if (strstr(line, "memfd:") && strstr(line, "rw-s") &&
+        sscanf(line, "%lx-%lx", &begin, &end) == 2)
       m.begin = (char *)begin, m.bytes = end - begin; // NOLINT(performance-no-int-to-ptr)
   if (maps) fclose(maps);
   for (int fd = 3; fd < 64 && m.fd < 0; fd++) {
@@ -114,9 +115,9 @@ void attack_punch(const struct shmqd *d, unsigned *seed) {
   for (int i = 0; i < 300; i++) {
     off_t at = (off_t)(any_bits(seed) % m.bytes) & ~4095L;
     send_some(c, requests, seed, 4);
-    (void)!fallocate(m.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
-                     4096L << dice(seed, 8));
-    if (i == 250) (void)!fallocate(m.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)m.bytes);
+    (void)!fallocate(m.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 4096L << dice(seed, 8));
+    if (i == 250)
+      (void)!fallocate(m.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)m.bytes);
   }
 }
 

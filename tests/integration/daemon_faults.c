@@ -142,7 +142,8 @@ static void check_log(void) {
     }
   cr_assert_eq(r.status, -ENODATA);
   for (uint64_t i = 1; i <= serial; i++)
-    if (fate[i] == ACKNOWLEDGED) cr_assert_eq(seen[i], number_of[i], "record %llu", (unsigned long long)i);
+    if (fate[i] == ACKNOWLEDGED)
+      cr_assert_eq(seen[i], number_of[i], "record %llu", (unsigned long long)i);
 }
 
 static void kill_and_look(void) {
@@ -173,15 +174,24 @@ static void fault_under_log(enum shmq_log_ack ack, enum fault fault, int error) 
   check_log();
 }
 
-Test(daemon_faults, log_short_write_to_disk) { fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_SHORT, 0); }
-Test(daemon_faults, log_short_write_to_cache) { fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_SHORT, 0); }
-Test(daemon_faults, log_eio_to_disk) { fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_ERROR, EIO); }
-Test(daemon_faults, log_eio_to_cache) { fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_ERROR, EIO); }
-Test(daemon_faults, log_enospc) { fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_ERROR, ENOSPC); }
-Test(daemon_faults, log_torn_to_disk) { fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_TORN, EIO); }
-Test(daemon_faults, log_torn_to_cache) { fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_TORN, EIO); }
-Test(daemon_faults, log_written_and_denied) { fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_LATE, EIO); }
-Test(daemon_faults, log_cached_and_denied) { fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_LATE, EIO); }
+Test(daemon_faults, log_short_write_to_disk)
+{ fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_SHORT, 0); }
+Test(daemon_faults, log_short_write_to_cache)
+{ fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_SHORT, 0); }
+Test(daemon_faults, log_eio_to_disk)
+{ fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_ERROR, EIO); }
+Test(daemon_faults, log_eio_to_cache)
+{ fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_ERROR, EIO); }
+Test(daemon_faults, log_enospc)
+{ fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_ERROR, ENOSPC); }
+Test(daemon_faults, log_torn_to_disk)
+{ fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_TORN, EIO); }
+Test(daemon_faults, log_torn_to_cache)
+{ fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_TORN, EIO); }
+Test(daemon_faults, log_written_and_denied)
+{ fault_under_log(SHMQ_LOG_ACK_DISK, FAULT_WRITE_LATE, EIO); }
+Test(daemon_faults, log_cached_and_denied)
+{ fault_under_log(SHMQ_LOG_ACK_KERNEL, FAULT_WRITE_LATE, EIO); }
 
 /* A sync of its own is needed where cached records come before. */
 Test(daemon_faults, log_sync_fails)
@@ -250,8 +260,11 @@ Test(daemon_faults, a_put_is_whole_or_not)
   static const struct {
     enum fault fault;
     int error;
-  } cases[] = {{FAULT_WRITE_ERROR, ENOSPC}, {FAULT_WRITE_ERROR, EIO}, {FAULT_WRITE_TORN, ENOSPC},
-               {FAULT_WRITE_LATE, EIO},     {FAULT_SYNC_ERROR, EIO}};
+  } cases[] = {{FAULT_WRITE_ERROR, ENOSPC},
+               {FAULT_WRITE_ERROR, EIO},
+               {FAULT_WRITE_TORN, ENOSPC},
+               {FAULT_WRITE_LATE, EIO},
+               {FAULT_SYNC_ERROR, EIO}};
   cr_assert_eq(put("what was"), 0);
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     arm(cases[i].fault, cases[i].error);
@@ -267,7 +280,8 @@ Test(daemon_faults, a_put_is_whole_or_not)
 }
 
 static uint64_t open_file(void) {
-  MUST(shmqd_ask(client, tree, SHMQ_DIR_OPEN, SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE, 0600, "file", 4, 0, &r));
+  MUST(shmqd_ask(client, tree, SHMQ_DIR_OPEN, SHMQ_DIR_WRITABLE | SHMQ_DIR_CREATE, 0600, "file", 4,
+                 0, &r));
   return r.value[0];
 }
 static int write_at(uint64_t handle, uint64_t offset, const char *text) {

@@ -10,8 +10,9 @@
 
 enum { ACTIVE = 64, IDLE_KIB_MAX = 64 };
 
-static const char sections[] = "[daemon]\nmax_sessions = 2000\nuid_sessions = 2000\nuid_operations = 100000\n"
-                               "uid_handles = 200000\nuid_bytes = 16G\n";
+static const char sections[] =
+    "[daemon]\nmax_sessions = 2000\nuid_sessions = 2000\nuid_operations = 100000\n"
+    "uid_handles = 200000\nuid_bytes = 16G\n";
 static struct shmqd d;
 
 static long status_value(const char *path, const char *key) {

@@ -33,10 +33,13 @@ static char *map(void) {
   return m;
 }
 
-static _Atomic uint32_t *word_in(char *m, int i) { return (_Atomic uint32_t *)(void *)(m + STRIDE * i); }
+static _Atomic uint32_t *word_in(char *m, int i) {
+  return (_Atomic uint32_t *)(void *)(m + STRIDE * i);
+}
 
 static void begin(void) {
-  static const char *const names[] = {"auto", "uring-futex", "uring-eventfd", "uring-plain", "threads"};
+  static const char *const names[] = {"auto", "uring-futex", "uring-eventfd", "uring-plain",
+                                      "threads"};
   int rung = 4;
   while (rung > 0 && strcmp(names[rung], wanted()) != 0) rung--;
   cr_assert_eq(io_open(&io, (enum io_rung)rung), 0);
@@ -74,7 +77,8 @@ static void wake(_Atomic uint32_t *word) {
   syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-Test(daemon_io, it_is_the_rung_that_was_asked_for) { cr_assert_str_eq(io_name(io), wanted()); }
+Test(daemon_io, it_is_the_rung_that_was_asked_for)
+{ cr_assert_str_eq(io_name(io), wanted()); }
 
 Test(daemon_io, a_word_that_differs_needs_no_waiting)
 {
@@ -145,15 +149,23 @@ Test(daemon_io, calls_reads_and_writes)
   char text[8] = "written", back[8] = "";
   int fd = memfd_create("daemon_io", MFD_CLOEXEC);
   struct io_op call = {.what = IO_CALL, .call = add, .offset = 41, .bytes = 0, .done = told};
-  struct io_op write_op = {
-      .what = IO_WRITE, .fd = fd, .buffer = text, .bytes = sizeof text, .offset = 5, .done = cancelled};
+  struct io_op write_op = {.what = IO_WRITE,
+                           .fd = fd,
+                           .buffer = text,
+                           .bytes = sizeof text,
+                           .offset = 5,
+                           .done = cancelled};
   io_submit(io, &call);
   io_submit(io, &write_op);
   run_until(2);
   cr_assert_eq(results[0], 42);
   cr_assert_eq(write_op.result, (int)sizeof text);
-  struct io_op read_op = {
-      .what = IO_READ, .fd = fd, .buffer = back, .bytes = sizeof back, .offset = 5, .done = cancelled};
+  struct io_op read_op = {.what = IO_READ,
+                          .fd = fd,
+                          .buffer = back,
+                          .bytes = sizeof back,
+                          .offset = 5,
+                          .done = cancelled};
   struct io_op sync_op = {.what = IO_SYNC, .fd = fd, .done = cancelled};
   io_submit(io, &read_op);
   io_submit(io, &sync_op);

@@ -76,7 +76,8 @@ static int try_it(const void *ctx) {
   shmq_result r;
   shmq_client *c = shmqd_client(&d);
   int rc = ask(c, w->resource, w->what, &r);
-  bool refused = rc == -EACCES && r.error_class == SHMQ_CLASS_AUTH && r.executed == SHMQ_EXECUTED_NO;
+  bool refused =
+      rc == -EACCES && r.error_class == SHMQ_CLASS_AUTH && r.executed == SHMQ_EXECUTED_NO;
   if (rc && !refused) fprintf(stderr, "%s %d: %s\n", w->resource, (int)w->what, shmq_strerror(rc));
   shmq_client_close(c);
   return rc == 0 ? 0 : refused ? 1 : 2;

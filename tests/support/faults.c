@@ -28,8 +28,8 @@ static struct faults *faults(void) {
   if (shared) return shared;
   const char *path = getenv("TEST_FAULTS");
   int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-  void *p = fd < 0 ? MAP_FAILED
-                   : mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *p =
+      fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (fd >= 0) close(fd);
   return shared = p == MAP_FAILED ? &none : p;
 }
@@ -53,7 +53,9 @@ static enum fault write_strikes(int fd) { return strikes(fd, FAULT_WRITE_SHORT, 
 static enum fault read_strikes(int fd) { return strikes(fd, FAULT_READ_SHORT, FAULT_READ_ERROR); }
 
 /* In whole blocks where there are some: what bypasses the page cache must stay aligned. */
-static size_t half(size_t bytes) { return bytes >= 8192 ? bytes / 2 & ~(size_t)4095 : (bytes + 1) / 2; }
+static size_t half(size_t bytes) {
+  return bytes >= 8192 ? bytes / 2 & ~(size_t)4095 : (bytes + 1) / 2;
+}
 
 static ssize_t failed(void) {
   errno = faults()->error;
@@ -113,7 +115,9 @@ static ssize_t faulty_write(int fd, const void *data, size_t bytes, off_t offset
   }
 }
 
-ssize_t __wrap_write(int fd, const void *data, size_t bytes) { return faulty_write(fd, data, bytes, -1); }
+ssize_t __wrap_write(int fd, const void *data, size_t bytes) {
+  return faulty_write(fd, data, bytes, -1);
+}
 ssize_t __wrap_pwrite(int fd, const void *data, size_t bytes, off_t offset) {
   return faulty_write(fd, data, bytes, offset);
 }
