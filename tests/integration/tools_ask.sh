@@ -117,6 +117,7 @@ expect 0 "$shmq" ask bc line '6 * 7'
 prints 42
 expect 0 "$shmq" ask bc signal 9
 prints 1
+until_true eval '"$shmq" ask bc status | grep -q deaths=1' # until then a request may go to one that is dead
 expect 0 "$shmq" ask bc line '2 ^ 10'
 prints 1024
 expect 0 "$shmq" ask bc status
