@@ -137,10 +137,10 @@ Test(daemon_timer, a_period_comes_until_it_is_cleared)
   int64_t id = set(client, segment, shmq_now_ns(), 5 * MILLISECOND, "tick");
   cr_assert_gt(id, 0);
   for (int i = 0; i < 10; i++) got("tick");
-  cr_assert_eq(list(&e), 1);
+  do cr_assert_eq(list(&e), 1);
+  while (e.put < 10); /* counted after it was put */
   cr_assert_eq(e.timer, id);
   cr_assert_eq(e.period_ns, 5 * MILLISECOND);
-  cr_assert_geq(e.put, 10);
   cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_CLEAR, (uint64_t)id, 0, NULL, 0, 0, &r), 0);
   uint64_t put = r.value[0];
   cr_assert_eq(list(&e), 0);
