@@ -2,7 +2,7 @@
 # Compiler flags of the whole project.
 
 # Written with an empty value so that a file may define it itself without a redefinition warning.
-add_compile_definitions(_GNU_SOURCE=)
+add_compile_definitions($<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=>)
 
 if(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND SHMQ_EVERYTHING)
   # Everything that this compiler knows, less what contradicts C11 systems code or our layout.

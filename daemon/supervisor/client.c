@@ -141,7 +141,7 @@ int client_adopt(struct supervisor *sv, int socket, int memory, uint64_t number,
 
 int client_new(struct supervisor *sv, int socket) {
   const struct share one = {.sessions = 1};
-  struct account *account;
+  struct account *account = NULL;
   int rc = account_of(sv, socket, &account);
   if (!rc) rc = account_take(account, sv->settings, &one);
   if (rc) return rc;
