@@ -64,13 +64,27 @@ static long registered_buffers(pid_t pid) {
   return sum;
 }
 
+/* All but the log's own files: it opens the next one whenever the good client has filled one. */
+static int count_descriptors(pid_t pid) {
+  char path[320], target[512], logs[96];
+  int n = 0;
+  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+  size_t length = (size_t)snprintf(logs, sizeof logs, "%s/log/", d.dir);
+  DIR *dir = opendir(path);
+  for (struct dirent *entry; dir && (entry = readdir(dir));) {
+    snprintf(path, sizeof path, "/proc/%d/fd/%s", (int)pid, entry->d_name);
+    ssize_t bytes = readlink(path, target, sizeof target - 1);
+    if (bytes > 0 && strncmp(target, logs, length) != 0) n++;
+  }
+  if (dir) closedir(dir);
+  return n;
+}
+
 static struct belongings look(void) {
   pid_t both[] = {d.pid, shmqd_worker(&d)};
   struct belongings b = {0};
   for (int i = 0; i < 2; i++) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)both[i]);
-    b.descriptors += count_entries(path);
+    b.descriptors += count_descriptors(both[i]);
     b.mappings += (int)sum_lines(both[i], "maps", "memfd:");
     b.resident_kib += sum_lines(both[i], "status", "VmRSS: %ld");
     b.registered += registered_buffers(both[i]);
