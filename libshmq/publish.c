@@ -107,7 +107,8 @@ static bool skip_tombstones(shmq *q, uint32_t band) {
   const shmq__ring_view *r = &q->rings[band];
   bool skipped = false;
   if (!r->consumer_records) return false;
-  for (;;) {
+  /* No more than the ring holds: who fails was overtaken, and past that somebody scribbles. */
+  for (uint64_t attempts = r->capacity; attempts > 0; attempts--) {
     uint64_t x = a_load(&r->index->head), p = index_position(x);
     uint64_t w = a_load(cell_word(r, p));
     if (w != cell_tombstone(turn_of(r, p))) return skipped;
@@ -117,6 +118,7 @@ static bool skip_tombstones(shmq *q, uint32_t band) {
     shmq__settle_done(q, &held);
     skipped = true;
   }
+  return skipped;
 }
 
 int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, struct shmq__held *out,

@@ -82,9 +82,8 @@ static inline int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
     CRASHPOINT("publish.before");
     if (i + 1 < got)
       a_store(cell_word(r, p), ready); /* P1 */
-    else
-      word_release(q, cell_word(r, p),
-                   ready); /* the last orders the run before the look at sleepers */
+    else /* the last orders the run before the look at sleepers */
+      word_release(q, cell_word(r, p), ready);
     CRASHPOINT("publish.after");
   }
   count(&slot_of(s, s->me)->puts, (uint64_t)got);

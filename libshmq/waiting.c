@@ -9,9 +9,8 @@
 
 #define LOOK_FIRST_NS INT64_C(50000000) /* the first bounded look */
 #define LOOK_MAX_NS INT64_C(1000000000) /* and the longest interval between two */
-#define GUARDED_NS \
-  INT64_C(64000000000)                /* where a guard recovers the dead: in case it dies as well */
-#define UNORDERED_NS INT64_C(1000000) /* sleep where publications could not be ordered */
+#define GUARDED_NS INT64_C(64000000000) /* where a guard recovers the dead: it may die as well */
+#define UNORDERED_NS INT64_C(1000000)   /* sleep where publications could not be ordered */
 #define SPINS_WITHOUT_PAUSE 64u
 #define SHORT_SLEEP_NS INT64_C(200000) /* somebody was about to come */
 #define WAITS_BEFORE_RETRY 64u
