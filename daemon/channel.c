@@ -6,27 +6,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "send_fds.h"
+
 union control {
   struct cmsghdr align;
   char bytes[CMSG_SPACE(CHANNEL_DESCRIPTORS * sizeof(int))];
 };
 
 int channel_send(int channel, const struct channel_message *m, const int *fds, int count) {
-  union control control = {0};
   struct iovec part = {.iov_base = (void *)(uintptr_t)m,
                        .iov_len = offsetof(struct channel_message, text) + m->text_bytes};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-  if (count) {
-    size_t bytes = (size_t)count * sizeof *fds;
-    message.msg_control = control.bytes;
-    message.msg_controllen = CMSG_SPACE(bytes);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(bytes);
-    memcpy(CMSG_DATA(c), fds, bytes);
-  }
-  return sendmsg(channel, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+  return send_fds(channel, &message, fds, count);
 }
 
 int channel_receive(int channel, struct channel_message *m, int fds[CHANNEL_DESCRIPTORS]) {

@@ -11,38 +11,23 @@
 #include <unistd.h>
 
 #include "say.h"
-
-enum { FDS_MAX = 2 };
+#include "send_fds.h"
 
 static int send_to(int socket, const struct sockaddr_un *address, socklen_t address_size,
                    const char *state, const int *fds, int count) {
-  union {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
-  } control = {0};
   struct iovec part = {.iov_base = (void *)(uintptr_t)state, .iov_len = strlen(state)};
   struct msghdr message = {.msg_name = (void *)(uintptr_t)address,
                            .msg_namelen = address_size,
                            .msg_iov = &part,
                            .msg_iovlen = 1};
-  if (count) {
-    size_t bytes = (size_t)count * sizeof *fds;
-    message.msg_control = control.bytes;
-    message.msg_controllen = CMSG_SPACE(bytes);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(bytes);
-    memcpy(CMSG_DATA(c), fds, bytes);
-  }
-  return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+  return send_fds(socket, &message, fds, count);
 }
 
 int notify_with_fds(const char *state, const int *fds, int count) {
   const char *path = getenv("NOTIFY_SOCKET");
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (!path) return 1;
-  if (strlen(path) >= sizeof address.sun_path || count > FDS_MAX) return -EINVAL;
+  if (strlen(path) >= sizeof address.sun_path) return -EINVAL;
   memcpy(address.sun_path, path, strlen(path));
   if (address.sun_path[0] == '@') address.sun_path[0] = 0;
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

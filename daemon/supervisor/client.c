@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "send_fds.h"
 #include "supervisor/memory.h"
 #include "supervisor/store.h"
 #include "supervisor/supervisor.h"
@@ -17,22 +18,9 @@
 /* ---- the handshake ---- */
 
 static int send_answer(int socket, const shmq_hello *hello, int fd) {
-  union {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int))];
-  } control = {0};
   struct iovec part = {.iov_base = (void *)(uintptr_t)hello, .iov_len = sizeof *hello};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-  if (fd >= 0) {
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
-  }
-  return sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+  return send_fds(socket, &message, &fd, fd >= 0);
 }
 
 /* Counted against what its user may have; 0 or a negative errno. */
