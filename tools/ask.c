@@ -57,6 +57,41 @@ int ask_about(struct asking *a, uint16_t op, const char *text, uint64_t first,
   return ask(a, &what);
 }
 
+static int print_piece(struct asking *a, const struct ask_list *list, struct json *json) {
+  const char *data = a->result.data;
+  uint32_t bytes;
+  for (size_t at = 0; at + list->entry_bytes <= a->result.size; at += (bytes + 7) & ~UINT32_C(7)) {
+    const char *entry = data + at;
+    memcpy(&bytes, entry + list->length_at, sizeof bytes);
+    at += list->entry_bytes;
+    if (bytes > a->result.size - at) {
+      complain("%s: an answer that makes no sense", a->name);
+      return STATUS_FAILED;
+    }
+    list->print(json, entry, data + at, bytes);
+  }
+  return STATUS_OK;
+}
+
+int ask_all(struct asking *a, const struct ask_list *list) {
+  struct json json = {.out = stdout};
+  uint64_t from = 0;
+  int status;
+  if (ask_options.json) {
+    json_open(&json, NULL, '[');
+  }
+  do {
+    status = ask_about(a, list->op, NULL, from, 0, a->room);
+    from = a->result.value[0];
+    status = status == STATUS_OK ? print_piece(a, list, &json) : status;
+  } while (status == STATUS_OK && from != 0);
+  if (ask_options.json) {
+    json_close(&json, ']');
+    json_end(&json);
+  }
+  return status;
+}
+
 int ask_print(const void *data, size_t size, bool delimit) {
   struct iovec iov[2] = {{(void *)(uintptr_t)data, size},
                          {(void *)(uintptr_t)ask_options.delimiter.data, ask_options.delimiter.size}};

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/flags.h"
+#include "base/json.h"
 
 struct ask_options {
   const char *socket, *file;
@@ -33,6 +34,16 @@ int ask(struct asking *a, shmq_ask *what);
 /* The same with one text, which may be NULL. */
 int ask_about(struct asking *a, uint16_t op, const char *text, uint64_t first, uint64_t second,
               size_t room);
+/* A list in pieces: each answer holds entries, each a struct and its text, padded to 8 bytes; value[0] is where the next
+ * piece begins, 0 behind the last. */
+struct ask_list {
+  uint16_t op;
+  size_t entry_bytes; /* of the struct */
+  size_t length_at;   /* where in it the text's length stands, 32 bits */
+  void (*print)(struct json *json, const void *entry, const char *text, uint32_t bytes);
+};
+/* Print all of it. Returns a status. */
+int ask_all(struct asking *a, const struct ask_list *list);
 /* Write the bytes, and a delimiter if wanted. Returns a status. */
 int ask_print(const void *data, size_t size, bool delimit);
 /* --file, or standard input. Returns a descriptor or -1 with errno. */

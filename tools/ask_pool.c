@@ -4,6 +4,7 @@
  * process's end, whatever ends it.
  */
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,6 @@
 
 #include "ask.h"
 #include "base/command_run.h"
-#include "base/json.h"
 #include "base/parse.h"
 #include "base/report.h"
 #include "base/stop.h"
@@ -46,10 +46,12 @@ static int pool_give(struct asking *a, char **arguments) {
                        : ask_about(a, SHMQ_POOL_GIVE, NULL, token, 1, 0);
 }
 
-static void print_token(struct json *json, const shmq_pool_entry *e, const char *text) {
+static void print_token(struct json *json, const void *entry, const char *text, uint32_t bytes) {
+  shmq_pool_entry copy, *e = &copy;
+  memcpy(&copy, entry, sizeof copy);
   double held = e->since_ns ? (double)(shmq_now_ns() - e->since_ns) / 1e9 : 0;
   if (!ask_options.json) {
-    printf("%" PRIu64 "\t%.*s", e->token, (int)e->bytes, text);
+    printf("%" PRIu64 "\t%.*s", e->token, (int)bytes, text);
     if (e->since_ns) {
       printf("\tpid=%d uid=%u held=%.3fs", e->pid, e->uid, held);
     }
@@ -58,7 +60,7 @@ static void print_token(struct json *json, const shmq_pool_entry *e, const char 
   }
   json_open(json, NULL, '{');
   json_number(json, "token", e->token);
-  json_bytes(json, "text", text, e->bytes);
+  json_bytes(json, "text", text, bytes);
   json_bool(json, "held", e->since_ns != 0);
   json_integer(json, "pid", e->pid);
   json_number(json, "uid", e->uid);
@@ -67,34 +69,12 @@ static void print_token(struct json *json, const shmq_pool_entry *e, const char 
 }
 
 static int pool_list(struct asking *a, char **arguments) {
-  struct json json = {.out = stdout};
-  uint64_t cursor = 0;
-  int status;
+  static const struct ask_list list = {.op = SHMQ_POOL_LIST,
+                                       .entry_bytes = sizeof(shmq_pool_entry),
+                                       .length_at = offsetof(shmq_pool_entry, bytes),
+                                       .print = print_token};
   (void)arguments;
-  if (ask_options.json) {
-    json_open(&json, NULL, '[');
-  }
-  do {
-    status = ask_about(a, SHMQ_POOL_LIST, NULL, cursor, 0, a->room);
-    const char *data = a->result.data;
-    shmq_pool_entry e;
-    for (size_t at = 0; status == STATUS_OK && at + sizeof e <= a->result.size;
-         at += (e.bytes + 7) & ~UINT32_C(7)) {
-      memcpy(&e, data + at, sizeof e);
-      at += sizeof e;
-      if (e.bytes > a->result.size - at) {
-        complain("%s: an answer that makes no sense", a->name);
-        return STATUS_FAILED;
-      }
-      print_token(&json, &e, data + at);
-    }
-    cursor = a->result.value[0];
-  } while (status == STATUS_OK && cursor != 0);
-  if (ask_options.json) {
-    json_close(&json, ']');
-    json_end(&json);
-  }
-  return status;
+  return ask_all(a, &list);
 }
 
 const struct ask_operation ask_pool_operations[] = {

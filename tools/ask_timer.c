@@ -3,11 +3,11 @@
  * shmq ask: what can be done with a timer.
  */
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "ask.h"
-#include "base/json.h"
 #include "base/parse.h"
 #include "base/report.h"
 
@@ -58,16 +58,18 @@ static int timer_clear(struct asking *a, char **arguments) {
                        : ask_about(a, SHMQ_TIMER_CLEAR, NULL, timer, 0, 0);
 }
 
-static void print_timer(struct json *json, const shmq_timer_entry *e, const char *queue) {
+static void print_timer(struct json *json, const void *entry, const char *queue, uint32_t bytes) {
+  shmq_timer_entry copy, *e = &copy;
+  memcpy(&copy, entry, sizeof copy);
   int64_t in_ns = e->due_ns - shmq_now_ns();
   if (!ask_options.json) {
     printf("%" PRIu64 "\t%.*s\tin=%.3fs period=%.3fs put=%" PRIu64 " missed=%" PRIu64 "\n", e->timer,
-           (int)e->bytes, queue, (double)in_ns / 1e9, (double)e->period_ns / 1e9, e->put, e->missed);
+           (int)bytes, queue, (double)in_ns / 1e9, (double)e->period_ns / 1e9, e->put, e->missed);
     return;
   }
   json_open(json, NULL, '{');
   json_number(json, "timer", e->timer);
-  json_bytes(json, "queue", queue, e->bytes);
+  json_bytes(json, "queue", queue, bytes);
   json_integer(json, "in_ns", in_ns);
   json_integer(json, "period_ns", e->period_ns);
   json_number(json, "put", e->put);
@@ -77,34 +79,12 @@ static void print_timer(struct json *json, const shmq_timer_entry *e, const char
 }
 
 static int timer_list(struct asking *a, char **arguments) {
-  struct json json = {.out = stdout};
-  uint64_t below = 0;
-  int status;
+  static const struct ask_list list = {.op = SHMQ_TIMER_LIST,
+                                       .entry_bytes = sizeof(shmq_timer_entry),
+                                       .length_at = offsetof(shmq_timer_entry, bytes),
+                                       .print = print_timer};
   (void)arguments;
-  if (ask_options.json) {
-    json_open(&json, NULL, '[');
-  }
-  do {
-    status = ask_about(a, SHMQ_TIMER_LIST, NULL, below, 0, a->room);
-    const char *data = a->result.data;
-    shmq_timer_entry e;
-    for (size_t at = 0; status == STATUS_OK && at + sizeof e <= a->result.size;
-         at += (e.bytes + 7) & ~UINT32_C(7)) {
-      memcpy(&e, data + at, sizeof e);
-      at += sizeof e;
-      if (e.bytes > a->result.size - at) {
-        complain("%s: an answer that makes no sense", a->name);
-        return STATUS_FAILED;
-      }
-      print_timer(&json, &e, data + at);
-    }
-    below = a->result.value[0];
-  } while (status == STATUS_OK && below != 0);
-  if (ask_options.json) {
-    json_close(&json, ']');
-    json_end(&json);
-  }
-  return status;
+  return ask_all(a, &list);
 }
 
 const struct ask_operation ask_timer_operations[] = {
