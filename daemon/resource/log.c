@@ -13,7 +13,7 @@
 struct log {
   struct resource base;
   struct log_commit commit;
-  struct request *followers, **followers_end; /* wait for a record */
+  struct request *readers, **readers_end; /* wait for a record */
 };
 
 /* scratch of a request that reads */
@@ -77,19 +77,24 @@ static void read_ran(struct io_op *op, int result) {
     request_in_place(r, 0, 0, (size_t)result);
 }
 
-static void follow(struct log *log, struct request *r) {
-  request_park(r, true);
+/* Who reads what is on its way to the file waits for that alone; a follower waits for somebody to append. */
+static void wait_for_record(struct log *log, struct request *r) {
+  request_park(r, r->in.header.op == SHMQ_LOG_FOLLOW);
   r->next = NULL;
-  *log->followers_end = r;
-  log->followers_end = &r->next;
+  *log->readers_end = r;
+  log->readers_end = &r->next;
 }
 
 static void serve_read(struct request *r) {
   struct log *log = (struct log *)r->resource;
   uint64_t number = request_arg(r, 0);
+  if (log->commit.state == LOG_BROKEN) {
+    request_error(r, -EIO, "the log is damaged");
+    return;
+  }
   if (number >= log->commit.written) {
-    if (r->in.header.op == SHMQ_LOG_FOLLOW)
-      follow(log, r);
+    if (r->in.header.op == SHMQ_LOG_FOLLOW || number < log->commit.next)
+      wait_for_record(log, r);
     else
       request_error(r, -ENODATA, "no such record yet");
     return;
@@ -123,17 +128,17 @@ static void serve_status(struct request *r) {
   request_value(r, commit->files.segments[0].first, commit->written, NULL, 0);
 }
 
-static struct request *take_followers(struct log *log) {
-  struct request *list = log->followers;
-  log->followers = NULL;
-  log->followers_end = &log->followers;
+static struct request *take_readers(struct log *log) {
+  struct request *list = log->readers;
+  log->readers = NULL;
+  log->readers_end = &log->readers;
   for (struct request *r = list; r; r = r->next) request_park(r, false);
   return list;
 }
 
 static void advanced(struct log_commit *commit) {
   struct log *log = log_of(commit);
-  struct request *list = take_followers(log);
+  struct request *list = take_readers(log);
   for (struct request *next; list; list = next) {
     next = list->next;
     serve_read(list);
@@ -160,16 +165,16 @@ static void log_turn(struct resource *resource) {
   log_commit_turn(&((struct log *)resource)->commit);
 }
 
-/* Followers belong to their session; everybody else gets an answer soon. */
+/* Readers belong to their session; everybody else gets an answer soon. */
 static void log_leave(struct resource *resource, struct session *session) {
   struct log *log = (struct log *)resource;
-  struct request *list = take_followers(log);
+  struct request *list = take_readers(log);
   for (struct request *next; list; list = next) {
     next = list->next;
     if (list->session == session)
       request_error(list, -ECANCELED, NULL);
     else
-      follow(log, list);
+      wait_for_record(log, list);
   }
 }
 
@@ -185,7 +190,7 @@ static int log_open(struct resource *resource) {
   static const struct log_commit_user user = {.acknowledged = acknowledged, .advanced = advanced};
   struct log *log = (struct log *)resource;
   const char *path = section_text(resource->section, "path");
-  log->followers_end = &log->followers;
+  log->readers_end = &log->readers;
   int rc = log_commit_open(&log->commit, &user, resource, path,
                            (uint64_t)section_number(resource->section, "segment_bytes"),
                            (size_t)section_number(resource->section, "keys"));

@@ -106,6 +106,7 @@ static void fail(struct log_commit *c, int error) {
     request_fail(list, error, SHMQ_EXECUTED_UNKNOWN, "the log failed while this was written");
   }
   serve_backlog(c);
+  if (c->user->advanced) c->user->advanced(c);
 }
 
 /* ---- a batch on its way ---- */

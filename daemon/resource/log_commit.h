@@ -21,7 +21,7 @@ struct log_commit_user {
   int (*replay)(struct log_commit *commit, const struct log_frame *frame);
   /* What the request waited for has come: answer it. */
   void (*acknowledged)(struct request *r);
-  /* There is more in the files than before. May be NULL. */
+  /* There is more in the files than before, or, after an error, perhaps less. May be NULL. */
   void (*advanced)(struct log_commit *commit);
 };
 

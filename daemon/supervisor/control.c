@@ -31,8 +31,13 @@ static bool may_connect(const struct supervisor *sv, int socket) {
   return peer.uid == geteuid() || peer.uid == 0 || open_to_all(sv);
 }
 
+/* A socket closed with something unread resets its peer, which would lose the answer: nothing more may come, and what
+   came is taken out. */
 static void refuse(int socket, int status) {
-  shmq_hello hello = {.magic = SHMQ_HELLO_MAGIC, .status = status};
+  shmq_hello hello = {.magic = SHMQ_HELLO_MAGIC};
+  shutdown(socket, SHUT_RD);
+  while (recv(socket, &hello, sizeof hello, MSG_DONTWAIT) > 0) continue;
+  hello = (shmq_hello){.magic = SHMQ_HELLO_MAGIC, .status = status};
   if (send(socket, &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
     say(SAY_DEBUG, "refused");
   close(socket);

@@ -43,7 +43,8 @@ static int take_descriptor(struct msghdr *message) {
 
 int shmq__packet_exchange(int socket, void *packet, size_t size, int *fd) {
   *fd = -1;
-  if (send(socket, packet, size, MSG_NOSIGNAL) < 0) return errno == EPIPE ? -ECONNRESET : -errno;
+  /* Who refuses without reading says so first and closes then: its answer is there though the pipe is broken. */
+  if (send(socket, packet, size, MSG_NOSIGNAL) < 0 && errno != EPIPE) return -errno;
 
   union {
     struct cmsghdr align;

@@ -84,6 +84,15 @@ Test(daemon_log, records_get_numbers_and_can_be_read)
   cr_assert_eq(r.value[1], 302);
 }
 
+/* Memory is acknowledged before the record is in the file, where reading finds it. */
+Test(daemon_log, what_was_acknowledged_can_be_read_at_once)
+{
+  for (uint64_t i = 1; i <= 500; i++) {
+    append_number(SHMQ_LOG_ACK_MEMORY, i);
+    cr_assert_eq(shmqd_ask(client, log_number, SHMQ_LOG_READ, i, 0, NULL, 0, 100, &r), 0);
+  }
+}
+
 Test(daemon_log, what_was_acknowledged_is_there_after_kill_9)
 {
   uint64_t next = 1;

@@ -115,6 +115,17 @@ static int raw_connect(void) {
   return s;
 }
 
+/* However the refusal and the greeting cross each other. */
+Test(daemon_session, one_too_many_is_told_so, .init = NULL)
+{
+  shmqd_new_with(&d, "[daemon]\nmax_sessions = 1\n");
+  shmq_client *c = shmqd_client(&d), *refused;
+  for (int i = 0; i < 500; i++)
+    cr_assert_eq(shmq_client_connect(&refused, d.socket, NULL, 0), -EUSERS);
+  MUST(null_call(c));
+  shmq_client_close(c);
+}
+
 Test(daemon_session, a_greeting_that_makes_no_sense_ends_the_connection)
 {
   int before = descriptors_at_rest();
