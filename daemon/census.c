@@ -78,5 +78,5 @@ void census_look(struct daemon *d, pid_t pid, const char *segment, size_t bytes)
   memcpy(c->segment, segment, bytes);
   c->seen.pid = (int32_t)pid;
   c->op = (struct io_op){.what = IO_CALL, .buffer = c, .call = look, .done = looked};
-  io_submit(d->io, &c->op);
+  io_submit(d->shards->io, &c->op);
 }

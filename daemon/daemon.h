@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The daemon as its parts see it: sessions bring requests, resources answer them, io does the work.
- * One thread; nothing here is locked.
+ * What a shard has belongs to one thread; nothing here is locked.
  */
 #ifndef SHMQD_DAEMON_H
 #define SHMQD_DAEMON_H
@@ -20,6 +20,7 @@
 #include "shmq/rpc.h"
 
 struct daemon;
+struct shard;
 struct session;
 struct resource;
 struct request;
@@ -63,8 +64,8 @@ struct resource {
   const struct resource_kind *kind;
   const struct section *section;
   struct rights *rights; /* its `allow` */
-  struct daemon *daemon;
-  struct resource *next;
+  struct shard *shard;   /* whose thread alone serves it */
+  struct resource *next, *shard_next;
   uint16_t number; /* from 1 */
 };
 
@@ -77,9 +78,9 @@ int resources_add(struct daemon *daemon, const struct config *fresh);
 void resources_close(struct daemon *daemon);
 /* A reload has changed settings. */
 void resources_changed(struct daemon *daemon);
-void resources_turn(struct daemon *daemon);
-void resources_know_sessions(struct daemon *daemon);
-bool resources_idle(const struct daemon *daemon);
+void resources_turn(struct shard *shard);
+void resources_know_sessions(struct shard *shard);
+bool resources_idle(const struct shard *shard);
 /* Serve a request to it, if it may be done. */
 void resource_serve(struct request *request);
 struct resource *resource_find(struct daemon *daemon, uint16_t number);
@@ -134,29 +135,30 @@ static inline uint64_t request_arg(const struct request *r, int i) { return r->i
 
 /* ---- handles: descriptors that a client names by number ---- */
 
-/* Returns a handle (> 0) or -EMFILE. The descriptor is the session's from then on. */
-int64_t handle_add(struct session *session, const struct resource *resource, int fd);
-/* The descriptor of a handle of that resource, or -EBADF, or -ESTALE: an earlier worker's. */
-int handle_fd(const struct session *session, const struct resource *resource, uint64_t handle);
+/* Of the request's session and resource. Returns a handle (> 0) or -EMFILE. The descriptor is the session's from
+ * then on. */
+int64_t handle_add(const struct request *r, int fd);
+/* Its descriptor, or -EBADF, or -ESTALE: an earlier worker's. */
+int handle_fd(const struct request *r, uint64_t handle);
 /* Was it opened with O_DIRECT? */
-bool handle_direct(const struct session *session, uint64_t handle);
+bool handle_direct(const struct request *r, uint64_t handle);
 /* An operation on it begins, ends: the descriptor is closed after the last. */
-void handle_hold(struct session *session, uint64_t handle);
-void handle_release(struct session *session, uint64_t handle);
-int handle_close(struct session *session, const struct resource *resource, uint64_t handle);
+void handle_hold(const struct request *r, uint64_t handle);
+void handle_release(const struct request *r, uint64_t handle);
+int handle_close(const struct request *r, uint64_t handle);
 
 /* ---- sessions ---- */
 
 /* Serve a session: both descriptors are the session's from then on unless it fails, when the memory's is closed. */
-int session_new(struct daemon *daemon, int socket, int memory, uint32_t credits);
+int session_new(struct shard *shard, int socket, int memory, uint32_t credits);
 /* End it: nothing more is taken, what is under way finishes first. */
 void session_end(struct session *session, const char *why);
 /* Take and begin requests, a bounded number; returns how many. */
-int sessions_turn(struct daemon *daemon);
+int sessions_turn(struct shard *shard);
 /* Close the doors for draining; or, for the next worker to go on, only take nothing more. */
-void sessions_shut(struct daemon *daemon);
-void sessions_pause(struct daemon *daemon);
-bool sessions_idle(const struct daemon *daemon);
+void sessions_shut(struct shard *shard);
+void sessions_pause(struct shard *shard);
+bool sessions_idle(const struct shard *shard);
 const struct peer *session_peer(const struct session *session);
 uint32_t session_uid(const struct session *session);
 int32_t session_pid(const struct session *session);
@@ -171,21 +173,34 @@ int guard_open(struct daemon *daemon); /* nothing unless it is configured */
 void guard_stop(struct daemon *daemon);
 void guard_close(struct daemon *daemon);
 
+/* ---- shards ---- */
+
+/* One thread, its ring, and the sessions and resources that live on it for life. */
+struct shard {
+  struct daemon *daemon;
+  unsigned index;
+  struct io *io;
+  struct alarms alarms;
+  struct resource *resources;
+  struct session *sessions; /* all */
+  struct session *hot;      /* those that are polled, not asleep behind a doorbell */
+  unsigned session_count;
+  uint64_t requests;    /* ever taken */
+  uint64_t redelivered; /* of them, a worker had died of */
+};
+
 /* ---- the daemon ---- */
 
+/* What its shards share. */
 struct daemon {
   struct config config;
   const struct section *settings; /* [daemon] */
   const char *directory; /* NULL: none */
-  struct io *io;
-  struct alarms alarms;
-  struct resource *resources;
+  struct shard *shards;
+  unsigned shard_count;
+  struct resource *resources; /* all, the newest first */
   uint16_t resource_count;
-
-  struct session *sessions; /* all */
-  struct session *hot;      /* those that are polled, not asleep behind a doorbell */
-  unsigned session_count;
-  struct guard *guard;
+  struct guard *guard; /* on the first shard, as the supervisor's words */
   int64_t spin_ns;
 
   struct io_op channel_op; /* the supervisor's words */
@@ -193,8 +208,6 @@ struct daemon {
   bool draining;
   bool keeping; /* the sessions go on with the next worker */
   int64_t drain_until_ns;
-  uint64_t requests;    /* ever taken */
-  uint64_t redelivered; /* of them, a worker had died of */
 };
 
 /* Become this configuration, wholly, or say why not; `fresh` is still to be freed. */
@@ -202,9 +215,9 @@ int daemon_reload(struct daemon *daemon, struct config *fresh);
 /* Finish what is under way, until a deadline. `keep`: the next worker has the sessions. */
 void daemon_drain(struct daemon *daemon, int64_t until_ns, bool keep);
 
-/* The loop, until it has drained. */
-int daemon_run(struct daemon *daemon);
+/* The loop of a shard, until it has drained. */
+int shard_run(struct shard *shard);
 /* Answer a request to resource 0. */
-void daemon_serve(struct daemon *daemon, struct request *request);
+void daemon_serve(const struct daemon *daemon, struct request *request);
 
 #endif

@@ -286,7 +286,7 @@ static void poll_again(struct guard *g) {
   if (g->daemon->draining) return;
   g->op = (struct io_op){
       .what = IO_POLL, .fd = g->epoll, .flags = POLLIN, .buffer = g, .done = happened};
-  io_submit(g->daemon->io, &g->op);
+  io_submit(g->daemon->shards->io, &g->op);
 }
 
 /* ---- start and end ---- */
@@ -321,7 +321,7 @@ void guard_stop(struct daemon *d) {
   static struct io_op cancel;
   if (!d->guard) return;
   cancel = (struct io_op){.what = IO_CANCEL, .target = &d->guard->op};
-  io_submit(d->io, &cancel);
+  io_submit(d->shards->io, &cancel);
 }
 
 void guard_close(struct daemon *d) {

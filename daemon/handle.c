@@ -39,7 +39,7 @@ static uint32_t epoch_of(const struct session *s) {
 
 int handles_open(struct session *s) {
   s->epoch = epoch_of(s);
-  uint32_t count = (uint32_t)section_number(s->daemon->settings, "handles");
+  uint32_t count = (uint32_t)section_number(s->shard->daemon->settings, "handles");
   s->handles = calloc(count, sizeof *s->handles);
   if (!s->handles) return -ENOMEM;
   s->handle_count = count;
@@ -60,12 +60,13 @@ static struct handle *find_handle(const struct session *s, uint64_t number) {
   return h->fd >= 0 && h->serial == low_bits(number >> INDEX_BITS, SERIAL_BITS) ? h : NULL;
 }
 
-int64_t handle_add(struct session *s, const struct resource *resource, int fd) {
+int64_t handle_add(const struct request *r, int fd) {
+  const struct session *s = r->session;
   for (uint32_t i = 0; i < s->handle_count; i++) {
     struct handle *h = &s->handles[i];
     if (h->fd >= 0) continue;
     *h = (struct handle){.fd = fd,
-                         .resource = resource->number,
+                         .resource = r->resource->number,
                          .direct = fcntl(fd, F_GETFL) & O_DIRECT,
                          .serial = low_bits(h->serial + UINT64_C(1), SERIAL_BITS)};
     return (int64_t)((uint64_t)s->epoch << (INDEX_BITS + SERIAL_BITS) |
@@ -74,15 +75,15 @@ int64_t handle_add(struct session *s, const struct resource *resource, int fd) {
   return -EMFILE;
 }
 
-int handle_fd(const struct session *s, const struct resource *resource, uint64_t number) {
-  const struct handle *h = find_handle(s, number);
-  if (h) return !h->closing && h->resource == resource->number ? h->fd : -EBADF;
+int handle_fd(const struct request *r, uint64_t number) {
+  const struct handle *h = find_handle(r->session, number);
+  if (h) return !h->closing && h->resource == r->resource->number ? h->fd : -EBADF;
   uint64_t epoch = number >> (INDEX_BITS + SERIAL_BITS);
-  return epoch && epoch != s->epoch ? -ESTALE : -EBADF;
+  return epoch && epoch != r->session->epoch ? -ESTALE : -EBADF;
 }
 
-bool handle_direct(const struct session *s, uint64_t number) {
-  const struct handle *h = find_handle(s, number);
+bool handle_direct(const struct request *r, uint64_t number) {
+  const struct handle *h = find_handle(r->session, number);
   return h && h->direct;
 }
 
@@ -92,22 +93,22 @@ static void close_if_unused(struct handle *h) {
   h->fd = -1;
 }
 
-void handle_hold(struct session *s, uint64_t number) {
-  struct handle *h = find_handle(s, number);
+void handle_hold(const struct request *r, uint64_t number) {
+  struct handle *h = find_handle(r->session, number);
   if (h) h->holds++;
 }
 
-void handle_release(struct session *s, uint64_t number) {
-  struct handle *h = find_handle(s, number);
+void handle_release(const struct request *r, uint64_t number) {
+  struct handle *h = find_handle(r->session, number);
   if (!h || !h->holds) return;
   h->holds--;
   close_if_unused(h);
 }
 
-int handle_close(struct session *s, const struct resource *resource, uint64_t number) {
-  int fd = handle_fd(s, resource, number);
+int handle_close(const struct request *r, uint64_t number) {
+  int fd = handle_fd(r, number);
   if (fd < 0) return fd;
-  struct handle *h = find_handle(s, number);
+  struct handle *h = find_handle(r->session, number);
   h->closing = true;
   close_if_unused(h);
   return 0;

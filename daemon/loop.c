@@ -11,14 +11,14 @@
 
 /* ---- resource 0 ---- */
 
-static void resolve(struct daemon *d, struct request *r) {
+static void resolve(const struct daemon *d, struct request *r) {
   char name[64];
   int rc = request_text(r, name, sizeof name);
   if (rc < 0) {
     request_error(r, rc, "the name makes no sense");
     return;
   }
-  for (struct resource *o = d->resources; o; o = o->next) {
+  for (const struct resource *o = d->resources; o; o = o->next) {
     if (strcmp(o->section->name, name) != 0) continue;
     const char *kind = o->kind->section.name;
     request_value(r, o->number, 0, kind, strlen(kind));
@@ -27,12 +27,13 @@ static void resolve(struct daemon *d, struct request *r) {
   request_error(r, -ENOENT, "no resource of that name");
 }
 
-static void status(struct daemon *d, struct request *r) {
+static void status(const struct daemon *d, struct request *r) {
+  const struct shard *shard = d->shards;
   char text[192];
   int n =
       snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nredelivered=%llu\nresources=%u\ndraining=%d\n",
-               io_name(d->io), d->session_count, (unsigned long long)d->requests, (unsigned long long)d->redelivered, d->resource_count,
-               d->draining);
+               io_name(shard->io), shard->session_count, (unsigned long long)shard->requests,
+               (unsigned long long)shard->redelivered, d->resource_count, d->draining);
   request_value(r, 0, 0, text, (size_t)n);
 }
 
@@ -46,7 +47,7 @@ static void children(const struct daemon *d, struct request *r) {
   request_in_place(r, 0, 0, size);
 }
 
-void daemon_serve(struct daemon *d, struct request *r) {
+void daemon_serve(const struct daemon *d, struct request *r) {
   switch (r->in.header.op) {
   case SHMQ_DAEMON_NULL: request_value(r, 0, 0, NULL, 0); return;
   case SHMQ_DAEMON_RESOLVE: resolve(d, r); return;
@@ -66,35 +67,36 @@ void daemon_drain(struct daemon *d, int64_t until_ns, bool keep) {
   d->keeping = keep;
   guard_stop(d);
   if (keep)
-    sessions_pause(d);
+    sessions_pause(d->shards);
   else
-    sessions_shut(d);
+    sessions_shut(d->shards);
 }
 
 /* ---- the loop ---- */
 
-static bool drained(const struct daemon *d) {
-  return d->draining && !d->hot && sessions_idle(d) && resources_idle(d);
+static bool drained(const struct shard *s) {
+  return s->daemon->draining && !s->hot && sessions_idle(s) && resources_idle(s);
 }
 
 /* How long the ring may be waited in when nothing was found. */
-static int64_t wait_until(struct daemon *d, int found) {
-  if (found || d->hot) return SHMQ_NOWAIT;
-  int64_t next = alarms_next(&d->alarms);
+static int64_t wait_until(struct shard *s, int found) {
+  if (found || s->hot) return SHMQ_NOWAIT;
+  const struct daemon *d = s->daemon;
+  int64_t next = alarms_next(&s->alarms);
   return d->draining && d->drain_until_ns < next ? d->drain_until_ns : next;
 }
 
-int daemon_run(struct daemon *d) {
+int shard_run(struct shard *s) {
   int found = 1;
-  while (!drained(d)) {
-    if (d->draining && shmq_now_ns() >= d->drain_until_ns) {
+  while (!drained(s)) {
+    if (s->daemon->draining && shmq_now_ns() >= s->daemon->drain_until_ns) {
       say(SAY_WARNING, "not everything was drained in time");
       return 0;
     }
-    alarms_run(&d->alarms);
-    found = sessions_turn(d);
-    resources_turn(d);
-    int rc = io_run(d->io, wait_until(d, found));
+    alarms_run(&s->alarms);
+    found = sessions_turn(s);
+    resources_turn(s);
+    int rc = io_run(s->io, wait_until(s, found));
     if (rc < 0) {
       say(SAY_ERROR, "waiting for I/O: %s", strerror(-rc));
       return rc;

@@ -16,13 +16,21 @@ static const struct resource_kind *kind_of(const struct section *section) {
   return NULL;
 }
 
+static void add_to_lists(struct daemon *d, struct resource *r) {
+  d->resource_count++;
+  r->next = d->resources;
+  d->resources = r;
+  r->shard_next = r->shard->resources;
+  r->shard->resources = r;
+}
+
 static int open_one(struct daemon *d, const struct resource_kind *kind,
                     const struct section *section) {
   struct resource *r = calloc(1, kind->bytes);
   if (!r) return -ENOMEM;
   r->kind = kind;
   r->section = section;
-  r->daemon = d;
+  r->shard = d->shards;
   r->number = (uint16_t)(d->resource_count + 1);
   r->rights = rights_new(section_text(section, "allow"));
   int rc = r->rights ? kind->open(r) : -ENOMEM;
@@ -31,9 +39,7 @@ static int open_one(struct daemon *d, const struct resource_kind *kind,
     free(r);
     return rc;
   }
-  d->resource_count++;
-  r->next = d->resources;
-  d->resources = r;
+  add_to_lists(d, r);
   return 0;
 }
 
@@ -51,6 +57,7 @@ static void close_above(struct daemon *d, unsigned count) {
   for (struct resource *r; d->resource_count > count; d->resource_count--) {
     r = d->resources;
     d->resources = r->next;
+    r->shard->resources = r->shard_next;
     r->kind->close(r);
     rights_free(r->rights);
     free(r);
@@ -72,18 +79,18 @@ int resources_add(struct daemon *d, const struct config *fresh) {
   return 0;
 }
 
-void resources_turn(struct daemon *d) {
-  for (struct resource *r = d->resources; r; r = r->next)
+void resources_turn(struct shard *shard) {
+  for (struct resource *r = shard->resources; r; r = r->shard_next)
     if (r->kind->turn) r->kind->turn(r);
 }
 
-void resources_know_sessions(struct daemon *d) {
-  for (struct resource *r = d->resources; r; r = r->next)
+void resources_know_sessions(struct shard *shard) {
+  for (struct resource *r = shard->resources; r; r = r->shard_next)
     if (r->kind->sessions_known) r->kind->sessions_known(r);
 }
 
-bool resources_idle(const struct daemon *d) {
-  for (const struct resource *r = d->resources; r; r = r->next)
+bool resources_idle(const struct shard *shard) {
+  for (const struct resource *r = shard->resources; r; r = r->shard_next)
     if (r->kind->idle && !r->kind->idle(r)) return false;
   return true;
 }

@@ -20,7 +20,7 @@ void session_uuid(const struct session *s, uint8_t uuid[16]) {
 
 bool session_exists(const struct daemon *d, const uint8_t uuid[16]) {
   uint8_t own[16];
-  for (const struct session *s = d->sessions; s; s = s->next) {
+  for (const struct session *s = d->shards->sessions; s; s = s->next) {
     session_uuid(s, own);
     if (s->state != SESSION_ENDING && memcmp(own, uuid, sizeof own) == 0) return true;
   }
@@ -29,35 +29,35 @@ bool session_exists(const struct daemon *d, const uint8_t uuid[16]) {
 
 /* ---- lists ---- */
 
-static void link_session(struct daemon *d, struct session *s) {
-  s->next = d->sessions;
+static void link_session(struct session *s) {
+  struct shard *shard = s->shard;
+  s->next = shard->sessions;
   if (s->next) s->next->prev = s;
-  d->sessions = s;
-  d->session_count++;
+  shard->sessions = s;
+  shard->session_count++;
 }
 
 static void unlink_session(struct session *s) {
-  struct daemon *d = s->daemon;
-  *(s->prev ? &s->prev->next : &d->sessions) = s->next;
+  struct shard *shard = s->shard;
+  *(s->prev ? &s->prev->next : &shard->sessions) = s->next;
   if (s->next) s->next->prev = s->prev;
-  d->session_count--;
+  shard->session_count--;
 }
 
 void session_make_hot(struct session *s) {
-  struct daemon *d = s->daemon;
-  if (s->hot || d->keeping) return;
+  struct shard *shard = s->shard;
+  if (s->hot || shard->daemon->keeping) return;
   s->hot = true;
   s->hot_prev = NULL;
-  s->hot_next = d->hot;
-  if (d->hot) d->hot->hot_prev = s;
-  d->hot = s;
+  s->hot_next = shard->hot;
+  if (shard->hot) shard->hot->hot_prev = s;
+  shard->hot = s;
 }
 
 void session_make_cold(struct session *s) {
-  struct daemon *d = s->daemon;
   if (!s->hot) return;
   s->hot = false;
-  *(s->hot_prev ? &s->hot_prev->hot_next : &d->hot) = s->hot_next;
+  *(s->hot_prev ? &s->hot_prev->hot_next : &s->shard->hot) = s->hot_next;
   if (s->hot_next) s->hot_next->hot_prev = s->hot_prev;
 }
 
@@ -92,13 +92,13 @@ static void cancel_poll(struct session *s, struct io_op *cancel, struct io_op *t
   *cancel =
       (struct io_op){.what = IO_CANCEL, .target = target, .fd = -1, .buffer = s, .done = cancelled};
   s->polls++;
-  io_submit(s->daemon->io, cancel);
+  io_submit(s->shard->io, cancel);
 }
 
 /* The resources give up what they keep for the session. Their last answer must not free it under us. */
 void session_leave_resources(struct session *s) {
   s->in_flight++;
-  for (struct resource *r = s->daemon->resources; r; r = r->next)
+  for (struct resource *r = s->shard->resources; r; r = r->shard_next)
     if (r->kind->leave) r->kind->leave(r, s);
   s->in_flight--;
 }
@@ -137,7 +137,7 @@ static void poll_socket(struct session *s) {
                                 .done = socket_news};
   s->socket_polled = true;
   s->polls++;
-  io_submit(s->daemon->io, &s->socket_op);
+  io_submit(s->shard->io, &s->socket_op);
 }
 
 /* A predecessor's leases go back to the queue, its half-made step is completed, before anything is taken. */
@@ -155,9 +155,9 @@ static int open_session(struct session *s, int memory) {
   return rc;
 }
 
-int session_new(struct daemon *d, int socket, int memory, uint32_t credits) {
+int session_new(struct shard *shard, int socket, int memory, uint32_t credits) {
   struct session *s = calloc(1, sizeof *s);
-  if (s) *s = (struct session){.daemon = d, .socket = socket, .credits = credits};
+  if (s) *s = (struct session){.shard = shard, .socket = socket, .credits = credits};
   int rc = s ? open_session(s, memory) : -ENOMEM;
   close(memory);
   if (rc) {
@@ -165,7 +165,7 @@ int session_new(struct daemon *d, int socket, int memory, uint32_t credits) {
     free(s);
     return rc;
   }
-  link_session(d, s);
+  link_session(s);
   s->active_ns = shmq_now_ns();
   session_make_hot(s);
   poll_socket(s);

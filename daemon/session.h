@@ -22,7 +22,7 @@ enum session_state { SESSION_OPEN, SESSION_ENDING };
 struct handle;
 
 struct session {
-  struct daemon *daemon;
+  struct shard *shard;
   struct session *next, *prev;
   struct session *hot_next, *hot_prev;
   enum session_state state;

@@ -10,10 +10,10 @@ enum { TURN_REQUESTS = 32, TURN_BYTES = 256 << 10 };
 static void dispatch(struct request *r) {
   uint16_t number = r->in.header.resource;
   if (number == 0) {
-    daemon_serve(r->session->daemon, r);
+    daemon_serve(r->session->shard->daemon, r);
     return;
   }
-  r->resource = resource_find(r->session->daemon, number);
+  r->resource = resource_find(r->session->shard->daemon, number);
   if (r->resource)
     resource_serve(r);
   else
@@ -45,7 +45,7 @@ static void go_to_sleep(struct session *s) {
   s->bell_op = (struct io_op){.what = IO_FUTEX, .buffer = word, .offset = value, .done = doorbell};
   s->bell_polled = true;
   s->polls++;
-  io_submit(s->daemon->io, &s->bell_op);
+  io_submit(s->shard->io, &s->bell_op);
 }
 
 /* Returns how many were begun, or why the session cannot go on. */
@@ -61,8 +61,8 @@ static int take_requests(struct session *s) {
     }
     bytes += r->in.room;
     s->in_flight++;
-    s->daemon->requests++;
-    s->daemon->redelivered += r->in.attempts > 1;
+    s->shard->requests++;
+    s->shard->redelivered += r->in.attempts > 1;
     dispatch(r);
     if (s->state != SESSION_OPEN) return taken;
   }
@@ -86,23 +86,23 @@ static int session_turn(struct session *s, int64_t now_ns) {
     session_end(s, n == -EPIPE ? "its queue was shut" : "its memory makes no sense");
   else if (s->in_flight >= s->credits)
     session_make_cold(s); /* until an answer gives a credit back */
-  else if (n == 0 && !s->bell_polled && now_ns - s->active_ns > s->daemon->spin_ns)
+  else if (n == 0 && !s->bell_polled && now_ns - s->active_ns > s->shard->daemon->spin_ns)
     go_to_sleep(s);
   return n > 0 ? n : 0;
 }
 
-int sessions_turn(struct daemon *d) {
+int sessions_turn(struct shard *shard) {
   int n = 0;
-  int64_t now = d->hot ? shmq_now_ns() : 0;
-  for (struct session *s = d->hot, *next; s; s = next) {
+  int64_t now = shard->hot ? shmq_now_ns() : 0;
+  for (struct session *s = shard->hot, *next; s; s = next) {
     next = s->hot_next;
     n += session_turn(s, now);
   }
   return n;
 }
 
-void sessions_shut(struct daemon *d) {
-  for (struct session *s = d->sessions, *next; s; s = next) {
+void sessions_shut(struct shard *shard) {
+  for (struct session *s = shard->sessions, *next; s; s = next) {
     next = s->next;
     session_leave_resources(s);
     if (s->state == SESSION_OPEN) {
@@ -114,13 +114,14 @@ void sessions_shut(struct daemon *d) {
   }
 }
 
-void sessions_pause(struct daemon *d) {
-  for (struct session *s = d->sessions; s; s = s->next) session_make_cold(s);
+void sessions_pause(struct shard *shard) {
+  for (struct session *s = shard->sessions; s; s = s->next) session_make_cold(s);
 }
 
-bool sessions_idle(const struct daemon *d) {
-  for (const struct session *s = d->sessions; s; s = s->next)
-    if (d->keeping ? s->in_flight > s->parked : s->in_flight || s->state == SESSION_OPEN)
+bool sessions_idle(const struct shard *shard) {
+  bool keeping = shard->daemon->keeping;
+  for (const struct session *s = shard->sessions; s; s = s->next)
+    if (keeping ? s->in_flight > s->parked : s->in_flight || s->state == SESSION_OPEN)
       return false;
   return true;
 }

@@ -23,7 +23,7 @@ static void append(struct wait_list *l, struct request *r) {
 static void look_by(struct wait_list *l, int64_t deadline_ns) {
   int64_t look = shmq_after_ns(LOOK_NS);
   if (deadline_ns < look) look = deadline_ns;
-  if (!l->look.set || look < l->look.due_ns) alarm_set(&l->daemon->alarms, &l->look, look);
+  if (!l->look.set || look < l->look.due_ns) alarm_set(&l->shard->alarms, &l->look, look);
 }
 
 static void fail(const struct wait_list *l, struct request *r, int status, const char *text) {
@@ -48,12 +48,12 @@ static void look(struct alarm *alarm) {
   }
 }
 
-void wait_list_open(struct wait_list *l, struct daemon *daemon) {
-  *l = (struct wait_list){.daemon = daemon, .look.ring = look};
+void wait_list_open(struct wait_list *l, struct shard *shard) {
+  *l = (struct wait_list){.shard = shard, .look.ring = look};
   l->end = &l->first;
 }
 
-void wait_list_close(struct wait_list *l) { alarm_clear(&l->daemon->alarms, &l->look); }
+void wait_list_close(struct wait_list *l) { alarm_clear(&l->shard->alarms, &l->look); }
 
 void wait_list_add(struct wait_list *l, struct request *r) {
   append(l, r);

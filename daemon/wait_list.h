@@ -9,7 +9,7 @@
 #include "daemon.h"
 
 struct wait_list {
-  struct daemon *daemon;
+  struct shard *shard;
   struct request *first, **end;
   unsigned count;
   struct alarm look;
@@ -17,7 +17,7 @@ struct wait_list {
   void (*refused)(struct request *r);
 };
 
-void wait_list_open(struct wait_list *list, struct daemon *daemon);
+void wait_list_open(struct wait_list *list, struct shard *shard);
 void wait_list_close(struct wait_list *list);
 void wait_list_add(struct wait_list *list, struct request *r);
 /* Take the first that is still wanted; those before it that are not are answered. NULL: nobody waits. */

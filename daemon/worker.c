@@ -30,7 +30,7 @@ static void tell(uint32_t what, int status) {
 /* ---- what the supervisor says ---- */
 
 static void take_session(struct daemon *d, const struct channel_message *m, const int *fds) {
-  int rc = fds[0] < 0 || fds[1] < 0 ? -EBADF : session_new(d, fds[0], fds[1], (uint32_t)m->number);
+  int rc = fds[0] < 0 || fds[1] < 0 ? -EBADF : session_new(d->shards, fds[0], fds[1], (uint32_t)m->number);
   if (!rc) return;
   say(SAY_WARNING, "a session cannot be served: %s", shmq_strerror(rc));
   if (fds[0] >= 0) shutdown(fds[0], SHUT_RDWR); /* its client and the supervisor see the end */
@@ -62,7 +62,7 @@ static void keep_news(struct daemon *d, const struct channel_message *m) {
   memcpy(text, m->text, m->text_bytes);
   text[m->text_bytes] = 0;
   d->news = text;
-  if (m->number) resources_know_sessions(d);
+  if (m->number) resources_know_sessions(d->shards);
 }
 
 static void handle(struct daemon *d, const struct channel_message *m, const int *fds) {
@@ -98,7 +98,7 @@ static void channel_news(struct io_op *op, int result) {
 static void poll_channel(struct daemon *d) {
   d->channel_op = (struct io_op){
       .what = IO_POLL, .fd = WORKER_CHANNEL, .flags = POLLIN, .buffer = d, .done = channel_news};
-  io_submit(d->io, &d->channel_op);
+  io_submit(d->shards->io, &d->channel_op);
 }
 
 /* ---- start and end ---- */
@@ -113,7 +113,7 @@ static void ignore_signals(void) {
 }
 
 static int start(struct daemon *d) {
-  int rc = io_open(&d->io, (enum io_rung)section_number(d->settings, "io"));
+  int rc = io_open(&d->shards->io, (enum io_rung)section_number(d->settings, "io"));
   if (rc) {
     say(SAY_ERROR, "cannot set up I/O '%s': %s", section_text(d->settings, "io"), strerror(-rc));
     return rc;
@@ -124,7 +124,9 @@ static int start(struct daemon *d) {
 }
 
 int worker_run(const struct config *config, const char *directory) {
-  static struct daemon d;
+  static struct shard shard;
+  static struct daemon d = {.shards = &shard, .shard_count = 1};
+  shard.daemon = &d;
   d.config = *config;
   d.directory = directory;
   d.settings = config_section(&d.config, "daemon");
@@ -135,10 +137,10 @@ int worker_run(const struct config *config, const char *directory) {
   if (rc) say(SAY_ERROR, "privileges cannot be given up: %s", strerror(-rc));
   if (!rc) rc = start(&d);
   if (!rc) {
-    say(SAY_INFO, "worker: %u resources, I/O by %s", d.resource_count, io_name(d.io));
+    say(SAY_INFO, "worker: %u resources, I/O by %s", d.resource_count, io_name(shard.io));
     tell(CHANNEL_READY, 0);
     poll_channel(&d);
-    rc = daemon_run(&d);
+    rc = shard_run(&shard);
   }
   guard_close(&d);
   resources_close(&d);

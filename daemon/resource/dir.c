@@ -54,11 +54,11 @@ static void finish_read(struct request *r, int rc) {
   if (r->scratch[READ_OWN]) {
     bool more = !rc && r->scratch[READ_SIZE] > r->scratch[READ_DONE] &&
                 r->scratch[READ_DONE] == r->scratch[READ_WANTED];
-    if (more) handle = handle_add(r->session, r->resource, r->op.fd);
+    if (more) handle = handle_add(r, r->op.fd);
     if (!more || handle < 0) close(r->op.fd);
     if (handle < 0) rc = (int)handle;
   } else {
-    handle_release(r->session, r->scratch[READ_HANDLE]);
+    handle_release(r, r->scratch[READ_HANDLE]);
   }
   if (rc)
     request_error(r, rc, NULL);
@@ -77,7 +77,7 @@ static void submit_read(struct request *r, void (*done)(struct io_op *, int)) {
   r->op.bytes = r->scratch[READ_WANTED] - r->scratch[READ_DONE];
   r->op.offset = r->scratch[READ_OFFSET] + r->scratch[READ_DONE];
   r->op.done = done;
-  io_submit(r->resource->daemon->io, &r->op);
+  io_submit(r->resource->shard->io, &r->op);
 }
 
 /* What the page cache has, now; the rest by the ring; until there is enough, or the file ends. */
@@ -137,15 +137,15 @@ static void read_direct(struct request *r) {
 
 static void serve_read(struct request *r) {
   uint64_t handle = request_arg(r, 0), offset = request_arg(r, 1);
-  int fd = handle_fd(r->session, r->resource, handle);
+  int fd = handle_fd(r, handle);
   if (fd < 0 || offset > INT64_MAX) {
     handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
-  handle_hold(r->session, handle);
+  handle_hold(r, handle);
   r->op.fd = fd;
   memcpy(r->scratch, (uint64_t[]){0, r->in.room, 0, handle, 0, offset}, sizeof r->scratch);
-  if (handle_direct(r->session, handle))
+  if (handle_direct(r, handle))
     read_direct(r);
   else
     read_on(r);
@@ -167,7 +167,7 @@ static void opened(struct request *r, int fd, const struct stat *st) {
     start_get(r, fd, st);
     return;
   }
-  int64_t handle = handle_add(r->session, r->resource, fd);
+  int64_t handle = handle_add(r, fd);
   if (handle < 0) {
     close(fd);
     request_error(r, (int)handle, "too many open files in this session");
@@ -228,7 +228,7 @@ static void serve_open(struct request *r) {
 }
 
 static void serve_close(struct request *r) {
-  int rc = handle_close(r->session, r->resource, request_arg(r, 0));
+  int rc = handle_close(r, request_arg(r, 0));
   if (rc && rc != -ESTALE) /* that is closed */
     request_error(r, rc, NULL);
   else
@@ -282,7 +282,7 @@ static void serve_list(struct request *r) {
 
 static void wrote(struct io_op *op, int result) {
   struct request *r = request_of(op);
-  handle_release(r->session, r->scratch[READ_HANDLE]);
+  handle_release(r, r->scratch[READ_HANDLE]);
   if (result < 0)
     request_error(r, result, NULL);
   else
@@ -291,13 +291,13 @@ static void wrote(struct io_op *op, int result) {
 
 static void serve_handle_io(struct request *r, enum io_what what) {
   uint64_t handle = request_arg(r, 0), offset = what == IO_WRITE ? request_arg(r, 1) : 0;
-  int fd = handle_fd(r->session, r->resource, handle);
+  int fd = handle_fd(r, handle);
   if (fd < 0 || offset > INT64_MAX) {
     handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
   request_begin(r); /* it cannot be done again: the handle would be gone */
-  handle_hold(r->session, handle);
+  handle_hold(r, handle);
   r->scratch[READ_HANDLE] = handle;
   r->op = (struct io_op){.what = what,
                          .fd = fd,
@@ -305,14 +305,14 @@ static void serve_handle_io(struct request *r, enum io_what what) {
                          .bytes = r->in.size,
                          .offset = offset,
                          .done = wrote};
-  io_submit(r->resource->daemon->io, &r->op);
+  io_submit(r->resource->shard->io, &r->op);
 }
 
 static void serve_write(struct request *r) { serve_handle_io(r, IO_WRITE); }
 static void serve_sync(struct request *r) { serve_handle_io(r, IO_SYNC); }
 
 static void changed(struct request *r, struct job *job, int result) {
-  if (job->work == dir_job_truncate) handle_release(r->session, r->scratch[READ_HANDLE]);
+  if (job->work == dir_job_truncate) handle_release(r, r->scratch[READ_HANDLE]);
   if (result < 0)
     request_error(r, result, NULL);
   else
@@ -321,14 +321,14 @@ static void changed(struct request *r, struct job *job, int result) {
 
 static void serve_truncate(struct request *r) {
   uint64_t handle = request_arg(r, 0);
-  int fd = handle_fd(r->session, r->resource, handle);
+  int fd = handle_fd(r, handle);
   if (fd < 0 || request_arg(r, 1) > INT64_MAX) {
     handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
   struct job *job = dir_job_new(r, 0, dir_job_truncate, changed);
   if (!job) return;
-  handle_hold(r->session, handle);
+  handle_hold(r, handle);
   r->scratch[READ_HANDLE] = handle;
   job->once = true;
   job->flags = fd;

@@ -59,7 +59,7 @@ struct job *dir_job_new(struct request *r, size_t text_bytes, job_fn *work, job_
 
 void dir_job_start(struct request *r) {
   r->op = (struct io_op){.what = IO_CALL, .buffer = r->memory, .call = run, .done = done};
-  io_submit(r->resource->daemon->io, &r->op);
+  io_submit(r->resource->shard->io, &r->op);
 }
 
 /* ---- the work ---- */

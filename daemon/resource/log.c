@@ -109,7 +109,7 @@ static void serve_read(struct request *r) {
   r->scratch[READ_NUMBER] = number;
   r->scratch[READ_END] = log->commit.written;
   r->op = (struct io_op){.what = IO_CALL, .call = run_read, .done = read_ran};
-  io_submit(log->base.daemon->io, &r->op);
+  io_submit(log->base.shard->io, &r->op);
 }
 
 static void serve_trim(struct request *r) {

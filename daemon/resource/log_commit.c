@@ -394,7 +394,7 @@ void log_commit_close(struct log_commit *c) {
 int log_commit_open(struct log_commit *c, const struct log_commit_user *user,
                     const struct resource *resource, const char *path, uint64_t segment_bytes,
                     size_t keys) {
-  *c = (struct log_commit){.user = user, .io = resource->daemon->io};
+  *c = (struct log_commit){.user = user, .io = resource->shard->io};
   snprintf(c->label, sizeof c->label, "%s:%s", resource->kind->section.name,
            resource->section->name);
   c->waiting_end = &c->waiting;

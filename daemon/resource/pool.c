@@ -188,7 +188,7 @@ static const struct operation operations[] = {{SHMQ_POOL_TAKE, RIGHT_WRITE, serv
 static void pool_leave(struct resource *resource, struct session *session) {
   struct pool *p = (struct pool *)resource;
   wait_list_leave(&p->waiting, session);
-  if (resource->daemon->draining) return;
+  if (resource->shard->daemon->draining) return;
   for (size_t i = 0; i < p->count; i++)
     if (holds(session, &p->holdings[i])) put_free(p, &p->tokens[i]);
   hand_out_free(p);
@@ -198,7 +198,7 @@ static void pool_leave(struct resource *resource, struct session *session) {
 static void pool_sessions_known(struct resource *resource) {
   struct pool *p = (struct pool *)resource;
   for (size_t i = 0; i < p->count; i++)
-    if (p->holdings[i].held && !session_exists(resource->daemon, p->holdings[i].session))
+    if (p->holdings[i].held && !session_exists(resource->shard->daemon, p->holdings[i].session))
       put_free(p, &p->tokens[i]);
   hand_out_free(p);
 }
@@ -229,7 +229,7 @@ static int make_tokens(struct pool *p, const struct section *section) {
 static int open_holdings(const struct resource *resource, size_t bytes) {
   char path[PATH_MAX];
   struct stat st;
-  snprintf(path, sizeof path, "%s/pool.%s", resource->daemon->directory, resource->section->name);
+  snprintf(path, sizeof path, "%s/pool.%s", resource->shard->daemon->directory, resource->section->name);
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return -errno;
   bool good = fstat(fd, &st) == 0 && (size_t)st.st_size == bytes;
@@ -243,8 +243,8 @@ static int open_holdings(const struct resource *resource, size_t bytes) {
 static int map_holdings(struct pool *p) {
   const struct resource *resource = &p->base;
   size_t bytes = p->count * sizeof *p->holdings;
-  int fd = resource->daemon->directory ? open_holdings(resource, bytes) : -1;
-  if (resource->daemon->directory && fd < 0) return fd;
+  int fd = resource->shard->daemon->directory ? open_holdings(resource, bytes) : -1;
+  if (resource->shard->daemon->directory && fd < 0) return fd;
   void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
   int rc = at == MAP_FAILED ? -errno : 0;
   if (fd >= 0) close(fd);
@@ -262,7 +262,7 @@ static void pool_close(struct resource *resource) {
 
 static int pool_open(struct resource *resource) {
   struct pool *p = (struct pool *)resource;
-  wait_list_open(&p->waiting, resource->daemon);
+  wait_list_open(&p->waiting, resource->shard);
   p->free_end = &p->free;
   int rc = make_tokens(p, resource->section);
   if (!rc) rc = map_holdings(p);

@@ -98,7 +98,7 @@ static void lease(struct process_child *c, struct request *r) {
   r->scratch[LEASE_GOT] = r->scratch[LEASE_BYTES] = 0;
   r->scratch[LEASE_SERIAL] = ++c->owner->serial;
   c->lease = r;
-  alarm_set(&c->owner->base.daemon->alarms, &c->limit,
+  alarm_set(&c->owner->base.shard->alarms, &c->limit,
             shmq_after_ns(setting(c->owner, "timeout")));
   duplex_flush(&c->duplex);
 }
@@ -145,7 +145,7 @@ static void answer(struct process_child *c, const char *data, size_t bytes, uint
   struct request *r = c->lease;
   c->lease = NULL;
   c->failures = 0;
-  alarm_clear(&c->owner->base.daemon->alarms, &c->limit);
+  alarm_clear(&c->owner->base.shard->alarms, &c->limit);
   if (bytes > r->in.room) {
     request_value(r, frames, (uint64_t)c->pid, data, bytes);
     return;
@@ -250,7 +250,7 @@ static void process_leave(struct resource *resource, struct session *session) {
 /* The first are started by the first turn, when the daemon is sure to start. */
 static void process_turn(struct resource *resource) {
   struct process *p = (struct process *)resource;
-  if (resource->daemon->draining) return;
+  if (resource->shard->daemon->draining) return;
   for (unsigned i = 0; i < p->count; i++) {
     struct process_child *c = &p->children[i];
     if (c->state == CHILD_IS_DOWN && !c->again.set) process_child_start(c);
@@ -287,7 +287,7 @@ static int process_open(struct resource *resource) {
   struct process *p = (struct process *)resource;
   p->framing = (int)setting(p, "framing");
   p->count = (unsigned)setting(p, "count");
-  wait_list_open(&p->waiting, resource->daemon);
+  wait_list_open(&p->waiting, resource->shard);
   const char *wrong = "command: cannot be made into words";
   if (wordexp(section_text(resource->section, "command"), &p->words, WRDE_NOCMD) == 0) {
     wrong = check_settings(p);

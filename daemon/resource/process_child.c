@@ -18,7 +18,7 @@
 enum { IN, OUT, EXIT_NOT_STARTED = 126 };
 
 static struct alarms *alarms_of(const struct process_child *c) {
-  return &c->owner->base.daemon->alarms;
+  return &c->owner->base.shard->alarms;
 }
 static int64_t setting(const struct process_child *c, const char *key) {
   return section_number(c->owner->base.section, key);
@@ -41,7 +41,7 @@ static void free_if_over(struct process_child *c) {
   c->state = CHILD_IS_DOWN;
   c->failures++;
   alarm_clear(alarms_of(c), &c->limit);
-  if (!c->owner->base.daemon->draining) alarm_set(alarms_of(c), &c->again, now + delay);
+  if (!c->owner->base.shard->daemon->draining) alarm_set(alarms_of(c), &c->again, now + delay);
   process_child_down(c);
 }
 
@@ -171,8 +171,8 @@ static void started(struct io_op *op, int result) {
   c->state = CHILD_IS_UP;
   c->op = (struct io_op){
       .what = IO_POLL, .fd = c->pidfd, .flags = POLLIN, .buffer = c, .done = exited};
-  io_submit(c->owner->base.daemon->io, &c->op);
-  duplex_open(&c->duplex, c->owner->base.daemon->io, c->pipes[IN], c->pipes[OUT]);
+  io_submit(c->owner->base.shard->io, &c->op);
+  duplex_open(&c->duplex, c->owner->base.shard->io, c->pipes[IN], c->pipes[OUT]);
   process_child_up(c);
 }
 
@@ -181,7 +181,7 @@ void process_child_start(struct process_child *c) {
   c->framer.scanned = 0;
   c->state = CHILD_IS_STARTING;
   c->op = (struct io_op){.what = IO_CALL, .fd = -1, .buffer = c, .call = start, .done = started};
-  io_submit(c->owner->base.daemon->io, &c->op);
+  io_submit(c->owner->base.shard->io, &c->op);
 }
 
 static void again(struct alarm *alarm) {

@@ -82,8 +82,8 @@ static const struct param params[] = {
 static int64_t setting(const struct stream *s, const char *key) {
   return section_number(s->base.section, key);
 }
-static struct alarms *alarms_of(const struct stream *s) { return &s->base.daemon->alarms; }
-static struct io *io_of(const struct stream *s) { return s->base.daemon->io; }
+static struct alarms *alarms_of(const struct stream *s) { return &s->base.shard->alarms; }
+static struct io *io_of(const struct stream *s) { return s->base.shard->io; }
 static struct stream *stream_of(struct duplex *d) {
   return (struct stream *)((char *)d - offsetof(struct stream, duplex));
 }
@@ -109,7 +109,7 @@ static void went_down(struct stream *s, int error) {
   s->state = STREAM_DOWN;
   s->error = error;
   alarm_clear(alarms_of(s), &s->limit);
-  if (!s->base.daemon->draining) alarm_set(alarms_of(s), &s->again, now + delay);
+  if (!s->base.shard->daemon->draining) alarm_set(alarms_of(s), &s->again, now + delay);
   wait_list_fail(&s->waiting, error, "the connection is down");
 }
 
@@ -334,7 +334,7 @@ static void serve_ask(struct request *r) {
 /* What was sent in this turn goes out with few calls. */
 static void stream_turn(struct resource *resource) {
   struct stream *s = (struct stream *)resource;
-  if (s->state == STREAM_DOWN && !s->again.set && !resource->daemon->draining) connect_now(s);
+  if (s->state == STREAM_DOWN && !s->again.set && !resource->shard->daemon->draining) connect_now(s);
   if (s->state == STREAM_UP && s->duplex.out_bytes) duplex_flush(&s->duplex);
 }
 
@@ -465,7 +465,7 @@ static int stream_open(struct resource *resource) {
   s->again.ring = again;
   s->limit.ring = too_late;
   s->sent_end = &s->sent;
-  wait_list_open(&s->waiting, resource->daemon);
+  wait_list_open(&s->waiting, resource->shard);
   return 0;
 }
 

@@ -55,7 +55,7 @@ static const struct param params[] = {
     {0},
 };
 
-static struct alarms *alarms_of(const struct timers *t) { return &t->base.daemon->alarms; }
+static struct alarms *alarms_of(const struct timers *t) { return &t->base.shard->alarms; }
 
 /* ---- waiting ---- */
 
@@ -148,7 +148,7 @@ static void due(struct alarm *alarm) {
   timer->owner->putting++;
   timer->op = (struct io_op){
       .what = IO_CALL, .buffer = timer, .call = put_message, .done = message_put};
-  io_submit(timer->owner->base.daemon->io, &timer->op);
+  io_submit(timer->owner->base.shard->io, &timer->op);
 }
 
 /* ---- set and clear ---- */
@@ -289,7 +289,7 @@ static void timer_close(struct resource *resource) {
 
 static int timer_open(struct resource *resource) {
   struct timers *t = (struct timers *)resource;
-  wait_list_open(&t->waiting, resource->daemon);
+  wait_list_open(&t->waiting, resource->shard);
   t->waiting.refused = no_wake;
   return 0;
 }

@@ -30,6 +30,7 @@ void __wrap_say(enum say_level level, const char *format, ...) { (void)level, (v
 /* ---- the daemon ---- */
 
 static struct daemon d;
+static struct shard shard;
 static char root[64];
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
@@ -79,22 +80,23 @@ static void daemon_start(void) {
   make_file("b", 4096);
   snprintf(path, sizeof path, "%s/tree/d", root);
   check(mkdir(path, 0700) == 0, "a directory");
-  d = (struct daemon){.spin_ns = INT64_MAX};
+  d = (struct daemon){.spin_ns = INT64_MAX, .shards = &shard, .shard_count = 1};
+  shard = (struct shard){.daemon = &d};
   configure();
-  check(io_open(&d.io, IO_AUTO) == 0 && resources_open(&d) == 0, "the resources");
+  check(io_open(&shard.io, IO_AUTO) == 0 && resources_open(&d) == 0, "the resources");
 }
 
 static void daemon_stop(void) {
   resources_close(&d);
-  io_close(d.io);
+  io_close(shard.io);
   config_free(&d.config);
   (void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static void turn(void) {
-  (void)sessions_turn(&d);
-  resources_turn(&d);
-  check(io_run(d.io, SHMQ_NOWAIT) >= 0, "the loop");
+  (void)sessions_turn(&shard);
+  resources_turn(&shard);
+  check(io_run(shard.io, SHMQ_NOWAIT) >= 0, "the loop");
 }
 
 /* ---- the client ---- */
@@ -123,14 +125,14 @@ static void client_connect(struct client *c, struct input *in) {
   check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets) == 0, "sockets");
   *c = (struct client){.socket = sockets[0], .memory = -1};
   uint32_t credits = make_memory(c, in);
-  check(session_new(&d, sockets[1], dup(c->memory), credits) == 0, "a session");
+  check(session_new(&shard, sockets[1], dup(c->memory), credits) == 0, "a session");
   check(shmq_attach_fd(&c->segment, c->memory) == 0 &&
             shmq_open_in(&c->requests, c->segment, NULL, 0) == 0 &&
             shmq_open_in(&c->replies, c->segment, "reply.0", 0) == 0 &&
             shmq_open_in(&c->cancels, c->segment, "cancel.0", 0) == 0 &&
             shmq_join_segment(c->segment, "asker", NULL) == 0,
         "the session's memory");
-  c->epoch = d.sessions->epoch;
+  c->epoch = shard.sessions->epoch;
   c->asker = (uint32_t)shmq_participant(c->segment, &c->generation);
 }
 
@@ -246,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   play(&c, &in);
   turn();
   client_close(&c);
-  for (int i = 0; d.sessions; i++) {
+  for (int i = 0; shard.sessions; i++) {
     check(i < TURNS_TO_END, "a session whose client has gone does not end");
     turn();
   }
