@@ -196,6 +196,7 @@ struct daemon {
   struct config config;
   const struct section *settings; /* [daemon] */
   const char *directory; /* NULL: none */
+  uint32_t epoch;        /* of this worker: shmq_client_epoch */
   struct shard *shards;
   unsigned shard_count;
   struct resource *resources; /* all, the newest first */

@@ -31,9 +31,10 @@ static void status(const struct daemon *d, struct request *r) {
   const struct shard *shard = d->shards;
   char text[192];
   int n =
-      snprintf(text, sizeof text, "io=%s\nsessions=%u\nrequests=%llu\nredelivered=%llu\nresources=%u\ndraining=%d\n",
+      snprintf(text, sizeof text,
+               "io=%s\nsessions=%u\nrequests=%llu\nredelivered=%llu\nresources=%u\ndraining=%d\nepoch=%u\n",
                io_name(shard->io), shard->session_count, (unsigned long long)shard->requests,
-               (unsigned long long)shard->redelivered, d->resource_count, d->draining);
+               (unsigned long long)shard->redelivered, d->resource_count, d->draining, d->epoch);
   request_value(r, 0, 0, text, (size_t)n);
 }
 

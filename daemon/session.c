@@ -143,6 +143,7 @@ static void poll_socket(struct session *s) {
 /* A predecessor's leases go back to the queue, its half-made step is completed, before anything is taken. */
 static int open_service(struct session *s, int memory) {
   int rc = shmq_service_open_fd(&s->service, memory, SHMQ_NEVER_WAIT);
+  if (!rc) shmq_service_set_epoch(s->service, s->shard->daemon->epoch);
   if (!rc) rc = shmq_recover(shmq_service_segment(s->service));
   return rc < 0 ? rc : 0;
 }

@@ -123,12 +123,13 @@ static int start(struct daemon *d) {
   return rc ? rc : guard_open(d);
 }
 
-int worker_run(const struct config *config, const char *directory) {
+int worker_run(const struct config *config, const char *directory, uint32_t epoch) {
   static struct shard shard;
   static struct daemon d = {.shards = &shard, .shard_count = 1};
   shard.daemon = &d;
   d.config = *config;
   d.directory = directory;
+  d.epoch = epoch;
   d.settings = config_section(&d.config, "daemon");
   unsetenv("NOTIFY_SOCKET");
   prctl(PR_SET_NAME, "shmqd-worker");

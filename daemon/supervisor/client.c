@@ -58,6 +58,7 @@ static int greet(struct client *c) {
   if ((size_t)n != sizeof hello || hello.magic != SHMQ_HELLO_MAGIC) return -EPROTO;
   int rc = make_memory(c, &hello.options);
   hello.status = rc;
+  hello.epoch = c->supervisor->epoch;
   int sent = send_answer(c->socket.fd, &hello, rc ? -1 : c->memory);
   return rc ? rc : sent;
 }

@@ -5,6 +5,7 @@
  * resources have their owner, though the supervisor be dead.
  */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,16 +101,38 @@ static int wait_for_lock(const struct supervisor *sv) {
   return 0;
 }
 
+/* The lock says whose it is and how many workers there have been. One write, as long as the one before: whoever dies,
+ * it is the old or the new. */
+static int write_lock(const struct supervisor *sv, uint32_t epoch) {
+  char text[32];
+  int n = snprintf(text, sizeof text, "%10d %10" PRIu32 "\n", (int)getpid(), epoch);
+  return pwrite(sv->lock_fd, text, (size_t)n, 0) == n ? 0 : -EIO;
+}
+
+static uint32_t read_epoch(const struct supervisor *sv) {
+  char text[32] = "";
+  uint32_t epoch;
+  if (pread(sv->lock_fd, text, sizeof text - 1, 0) < 0) return 0;
+  return sscanf(text, "%*d %" SCNu32, &epoch) == 1 ? epoch : 0;
+}
+
+/* Written before anybody can be told it: no number comes again. */
+int control_next_epoch(struct supervisor *sv) {
+  int rc = write_lock(sv, sv->epoch + 1);
+  if (!rc) sv->epoch++;
+  return rc;
+}
+
 int control_lock(struct supervisor *sv) {
-  char path[PATH_MAX + 8], pid[32];
+  char path[PATH_MAX + 8];
   int rc = make_directory(sv);
   if (rc) return rc;
   snprintf(path, sizeof path, "%s/lock", sv->directory);
   sv->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   rc = sv->lock_fd < 0 ? -errno : wait_for_lock(sv);
   if (rc) return rc;
-  int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
-  return ftruncate(sv->lock_fd, 0) || write(sv->lock_fd, pid, (size_t)n) < 0 ? -errno : 0;
+  sv->epoch = read_epoch(sv);
+  return write_lock(sv, sv->epoch);
 }
 
 static int bind_socket(const struct supervisor *sv, int fd) {

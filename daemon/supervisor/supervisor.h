@@ -149,6 +149,8 @@ void clients_forget_worker(struct supervisor *supervisor);
 /* ---- the control socket ---- */
 
 int control_lock(struct supervisor *supervisor);
+/* A worker is about to be started: the next epoch. */
+int control_next_epoch(struct supervisor *supervisor);
 /* Bind DIRECTORY/control and listen; clients are accepted from then on. */
 int control_open(struct supervisor *supervisor);
 void control_close(struct supervisor *supervisor);
@@ -163,6 +165,7 @@ struct supervisor {
   const struct arguments *arguments;
   char directory[4096];
   int epoll, lock_fd;
+  uint32_t epoch; /* workers started in this directory, by supervisors before too */
   struct source listener, signals;
   struct source notify; /* what services say by sd_notify(3) */
   struct client *clients;

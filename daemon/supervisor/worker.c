@@ -97,13 +97,14 @@ static void channel_news(struct source *source, uint32_t events) {
 
 static int run(void *ctx) {
   const struct supervisor *sv = ctx;
-  return worker_run(&sv->config, sv->directory);
+  return worker_run(&sv->config, sv->directory, sv->epoch);
 }
 
 static int start(struct child *c) {
   struct supervisor *sv = supervisor_of(c);
   struct worker *w = &sv->worker;
-  int pair[2];
+  int pair[2], rc = control_next_epoch(sv);
+  if (rc) return rc;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) return -errno;
   clients_forget_worker(sv);
   w->blocked = false;
@@ -113,7 +114,7 @@ static int start(struct child *c) {
                           .keep = {pair[1], sv->lock_fd},
                           .keep_count = 2,
                           .places = section_text(sv->settings, "pin")};
-  int rc = child_spawn(c, &s);
+  rc = child_spawn(c, &s);
   close(pair[1]);
   if (!rc)
     rc = source_add(sv->epoll, &w->channel, pair[0], EPOLLIN, channel_news);

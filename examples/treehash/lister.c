@@ -22,6 +22,7 @@ struct directory {
 struct listing {
   shmq_future *future;
   struct directory *directory;
+  uint64_t cursor;
 };
 
 struct lister {
@@ -50,12 +51,12 @@ static int put_file(struct lister *l, const char *parent, const char *name) {
   return shmq_put(l->names, path, (size_t)n, SHMQ_FOREVER);
 }
 
-static int ask(struct lister *l, struct listing *list, uint64_t cursor) {
+static int ask(struct lister *l, struct listing *list) {
   struct iovec path = {.iov_base = list->directory->path, .iov_len = strlen(list->directory->path)};
   shmq_ask a = {.resource = l->tree,
                 .op = SHMQ_DIR_LIST,
                 .flags = SHMQ_ASK_IDEMPOTENT,
-                .value = {cursor, 0},
+                .value = {list->cursor, 0},
                 .parts = &path,
                 .part_count = 1,
                 .room = ROOM};
@@ -81,6 +82,10 @@ static void finish(struct lister *l, struct listing *list) {
 static int collect(struct lister *l, struct listing *list) {
   shmq_result r;
   int rc = shmq_await(list->future, &r, SHMQ_FOREVER);
+  if (rc == -ERESTART) { /* the daemon's worker died as it answered */
+    shmq_future_free(list->future);
+    return ask(l, list);
+  }
   if (rc) {
     fprintf(stderr, "treehash: cannot list %s: %s\n", list->directory->path, shmq_strerror(rc));
     shmq_future_free(list->future);
@@ -88,9 +93,9 @@ static int collect(struct lister *l, struct listing *list) {
     return rc == -EACCES || rc == -ENOENT || rc == -EXDEV ? 0 : rc;
   }
   rc = take_entries(l, list->directory->path, r.data, r.size);
-  uint64_t cursor = r.value[0];
+  list->cursor = r.value[0];
   shmq_future_free(list->future);
-  if (!rc && cursor) return ask(l, list, cursor);
+  if (!rc && list->cursor) return ask(l, list);
   finish(l, list);
   return rc;
 }
@@ -101,8 +106,9 @@ static int begin_lists(struct lister *l) {
     if (list->directory) continue;
     list->directory = l->waiting;
     l->waiting = list->directory->next;
+    list->cursor = 0;
     l->under_way++;
-    int rc = ask(l, list, 0);
+    int rc = ask(l, list);
     if (rc) return rc;
   }
   return 0;

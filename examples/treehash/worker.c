@@ -30,6 +30,7 @@ struct file {
   shmq_message name; /* leased */
   shmq_future *future;
   uint64_t bytes;
+  uint32_t epoch; /* of the daemon's worker that was asked for the contents */
 };
 
 struct worker {
@@ -60,6 +61,7 @@ static int ask(struct worker *w, uint16_t op, uint64_t v0, uint64_t v1, const st
 static int ask_contents(struct worker *w, struct file *f) {
   struct iovec path = {.iov_base = f->name.data, .iov_len = f->name.size};
   f->stage = READING;
+  f->epoch = shmq_client_epoch(w->client);
   return ask(w, SHMQ_DIR_GET, 0, 0, &path, ARENA_BYTES, &f->future);
 }
 
@@ -91,6 +93,11 @@ static void hex(char *to, const unsigned char *digest) {
   *to = 0;
 }
 
+/* Has the daemon's worker died since? Then so have its handles, and its errors say nothing of the file. */
+static bool is_outlived(const struct worker *w, const struct file *f) {
+  return shmq_client_epoch(w->client) != f->epoch;
+}
+
 /* The rest of a file that did not fit, PIECES reads ahead of the hashing. Ends at a short piece. */
 static int hash_rest(struct worker *w, struct file *f, uint64_t handle) {
   shmq_future *pieces[PIECES] = {NULL};
@@ -98,6 +105,7 @@ static int hash_rest(struct worker *w, struct file *f, uint64_t handle) {
   int rc = 0;
   bool end = false;
   for (unsigned i = 0; !rc && !end; i++) {
+    if (is_outlived(w, f)) rc = -ESTALE;
     for (; !rc && asked < f->bytes + (uint64_t)PIECES * ARENA_BYTES; asked += ARENA_BYTES)
       rc = ask(w, SHMQ_DIR_READ, handle, asked, NULL, ARENA_BYTES,
                &pieces[asked / ARENA_BYTES % PIECES]);
@@ -131,11 +139,13 @@ static int contents_came(struct worker *w, struct file *f) {
     EVP_DigestInit_ex(w->sha, EVP_sha256(), NULL);
     EVP_DigestUpdate(w->sha, r.data, r.size);
     f->bytes = r.size;
+    f->epoch = r.epoch;
   }
   shmq_future_free(f->future);
   f->future = NULL;
   if (rc == -EOWNERDEAD || rc == -EBADMSG) return rc;
   if (!rc && handle) rc = hash_rest(w, f, handle);
+  if (rc && is_outlived(w, f)) return ask_contents(w, f);
   if (rc && !unreadable) unreadable = true;
   if (unreadable) {
     snprintf(text, sizeof text, UNREADABLE "%d", -rc);

@@ -136,6 +136,7 @@ static int handshake(shmq_client *c, const char *path, const shmq_session_option
   if (rc) return rc;
   if (hello.magic != SHMQ_HELLO_MAGIC) return -EPROTO;
   if (hello.status) return hello.status < 0 ? hello.status : -EPROTO;
+  c->epoch = hello.epoch;
   return c->fd < 0 ? -EPROTO : 0;
 }
 
@@ -175,6 +176,7 @@ int shmq__client_open_view(shmq_client *c) {
 
 shmq_segment *shmq_client_segment(shmq_client *c) { return c->segment; }
 uint32_t shmq_client_credits(const shmq_client *c) { return c->credits; }
+uint32_t shmq_client_epoch(const shmq_client *c) { return c->epoch; }
 int shmq_client_event_fd(shmq_client *c) { return shmq_event_fd(c->reply); }
 int shmq_client_event_arm(shmq_client *c) { return shmq_event_arm(c->reply); }
 void shmq_client_get_stats(const shmq_client *c, shmq_client_stats *stats) { *stats = c->stats; }

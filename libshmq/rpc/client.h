@@ -60,6 +60,7 @@ struct shmq_client {
   int socket; /* the daemon's, or -1 */
   enum shmq_redeliver redeliver;
   uint32_t slot, asker, generation, credits;
+  uint32_t epoch; /* the latest that any answer told */
   size_t cell_bytes;
   unsigned char *scratch; /* a cell's worth: the answer being taken in */
   unsigned spins;

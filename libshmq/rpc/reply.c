@@ -27,6 +27,7 @@ static void write_reply(void *at, const shmq_incoming *in, shmq_reply_header *h,
   h->asker = in->header.asker;
   h->generation = in->header.generation;
   h->slot = in->header.slot;
+  h->epoch = (uint16_t)in->service->epoch;
   memcpy(at, h, sizeof *h);
   char *to = (char *)at + h->data_offset;
   for (int i = 0; i < p->count; i++) {

@@ -79,6 +79,7 @@ void shmq_service_close(shmq_service *s) {
 }
 
 shmq_segment *shmq_service_segment(shmq_service *s) { return s->segment; }
+void shmq_service_set_epoch(shmq_service *s, uint32_t epoch) { s->epoch = epoch; }
 int shmq_service_shutdown(shmq_service *s) { return shmq_shutdown(s->requests); }
 int shmq_service_event_fd(shmq_service *s) { return shmq_event_fd(s->requests); }
 int shmq_service_event_arm(shmq_service *s) { return shmq_event_arm(s->requests); }

@@ -33,6 +33,7 @@ struct shmq_service {
   char *name;      /* to open the view by, or */
   int fd;          /* a duplicate to open it by; -1: by name */
   unsigned flags;
+  uint32_t epoch;
   enum shmq_redeliver redeliver;
   size_t cell_bytes; /* of requests and of replies */
   uint32_t slots;

@@ -175,12 +175,25 @@ static void read_text(shmq_result *r) {
   r->size = 0;
 }
 
-static void read_header(shmq_result *r, const shmq_reply_header *h) {
+/* The header has room for the low bits. One server is never more than half their range from the next; an answer that
+ * a dead one left behind may be from before the latest. */
+static uint32_t epoch_of(const shmq_client *c, const shmq_reply_header *h) {
+  if (!c->epoch) return h->epoch;
+  return c->epoch + (uint32_t)(int16_t)(uint16_t)(h->epoch - c->epoch);
+}
+
+static void see_epoch(shmq_client *c, const shmq_reply_header *h) {
+  uint32_t epoch = epoch_of(c, h);
+  if ((int32_t)(epoch - c->epoch) > 0) c->epoch = epoch;
+}
+
+static void read_header(const shmq_client *c, shmq_result *r, const shmq_reply_header *h) {
   *r = (shmq_result){.status = h->status > 0 ? -h->status : h->status,
                      .error_class = h->error_class,
                      .executed = h->executed,
                      .more = h->flags & SHMQ_REPLY_MORE ? 1 : 0,
                      .code = h->code,
+                     .epoch = epoch_of(c, h),
                      .value = {h->value[0], h->value[1]},
                      .size = h->data_bytes,
                      .domain = "",
@@ -195,7 +208,7 @@ static bool well_formed(const shmq_reply_header *h, size_t size) {
 static void take_payload(shmq_future *f, const shmq_reply_header *h, const void *data,
                          const shmq_message *m) {
   const char *payload = (const char *)data + h->data_offset;
-  read_header(&f->result, h);
+  read_header(f->client, &f->result, h);
   if (m) {
     hold(f, m);
     f->result.data = (char *)m->data + h->data_offset;
@@ -235,7 +248,7 @@ static void take_part(shmq_future *f, const shmq_reply_header *h, const void *da
     return;
   }
   p->next = NULL;
-  read_header(&p->result, h);
+  read_header(f->client, &p->result, h);
   if (h->data_bytes) memcpy(p->data, (const char *)data + h->data_offset, h->data_bytes);
   p->result.data = p->data;
   *f->parts_end = p;
@@ -249,6 +262,7 @@ static bool take_message(shmq_client *c, const void *data, size_t size, const sh
   memcpy(&h, data, sizeof h);
   if (h.magic != SHMQ_RPC_MAGIC || h.kind != SHMQ_RPC_REPLY) goto drop;
   if (h.asker != c->asker || h.generation != c->generation) goto drop;
+  see_epoch(c, &h);
   shmq_future *f = shmq__future_find(c, h.id);
   if (!f || !well_formed(&h, size)) goto drop;
   if (!(h.flags & SHMQ_REPLY_MORE)) return take_final(f, &h, data, m);

@@ -44,5 +44,23 @@ run --kill 0 "$dir"
 run --kill 3 "$dir"
 run --kill 1 --ack disk "$dir/few"
 
+# The daemon's worker is killed while long files are read piece by piece: their handles go, their hashes are right.
+mkdir "$dir/long files"
+for i in $(seq 24); do head -c 4000000 /dev/urandom >"$dir/long files/$i"; done
+"$treehash" --workers 2 --kill 0 "$dir/long files" >"$dir/out" &
+running=$!
+killed=0
+for _ in $(seq 400); do
+  sleep 0.02
+  daemon=$(pgrep -P "$running" -x shmqd) && worker=$(pgrep -P "$daemon" -x shmqd-worker) || continue
+  [ "$worker" != "${last_killed:-}" ] && kill -9 "$worker" && last_killed=$worker && killed=$((killed + 1))
+  [ "$killed" = 3 ] && break
+done
+wait "$running"
+tail -n 1 "$dir/out"
+[[ $(tail -n 1 "$dir/out") == files=24' '*' missing=0 duplicate=0 mismatched=0' ]] || exit 1
+grep -q unreadable=0 "$dir/out"
+[ "$killed" = 3 ] || exit 1
+
 if "$treehash" --kill x "$dir" 2>/dev/null; then exit 1; fi
 if "$treehash" "$dir/nothing" 2>/dev/null; then exit 1; fi

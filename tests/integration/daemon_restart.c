@@ -101,6 +101,49 @@ Test(daemon_restart, a_handle_dies_with_its_worker_and_says_so)
   cr_assert_eq(ask_dir(SHMQ_DIR_READ, handle ^ 1, 0, "", 100), -ESTALE);
 }
 
+static int null(void) { return shmqd_ask(c, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r); }
+
+static uint32_t told_epoch(void) {
+  unsigned epoch = 0;
+  cr_assert_eq(shmqd_ask(c, 0, SHMQ_DAEMON_STATUS, 0, 0, NULL, 0, 0, &r), 0);
+  const char *line = memmem(r.data, r.size, "\nepoch=", 7);
+  cr_assert(line && sscanf(line, "\nepoch=%u\n", &epoch) == 1);
+  return epoch;
+}
+
+Test(daemon_restart, the_epoch_counts_workers_and_only_grows)
+{
+  cr_assert_eq(shmq_client_epoch(c), 1);
+  shmq_future *waits = request((uint16_t)log_number, SHMQ_LOG_FOLLOW, 1, "", 200);
+  for (uint32_t epoch = 2; epoch < 4; epoch++) {
+    kill_worker();
+    cr_assert_eq(shmq_client_epoch(c), epoch - 1, "nobody has told");
+    cr_assert_eq(null(), 0);
+    cr_assert_eq(r.epoch, epoch);
+    cr_assert_eq(shmq_client_epoch(c), epoch);
+    cr_assert_eq(told_epoch(), epoch);
+  }
+  shmq_client *late = shmqd_client(&d);
+  cr_assert_eq(shmq_client_epoch(late), 3, "as it connects");
+  shmq_client_close(late);
+  cr_assert_eq(shmqd_ask(c, log_number, SHMQ_LOG_APPEND, 0, 0, "x", 1, 0, &r), 0);
+  cr_assert_eq(shmq_await(waits, &r, PATIENCE), 0);
+  cr_assert_eq(r.epoch, 3, "who answers, not who was asked");
+  shmq_future_free(waits);
+}
+
+Test(daemon_restart, the_epoch_goes_on_over_a_new_daemon)
+{
+  kill_worker();
+  cr_assert_eq(null(), 0);
+  cr_assert_eq(shmq_client_epoch(c), 2);
+  shmq_client_close(c);
+  shmqd_kill_all(&d);
+  shmqd_start(&d);
+  c = shmqd_client(&d);
+  cr_assert_eq(shmq_client_epoch(c), 3);
+}
+
 /* Rename back and forth, killing the worker at some moment of each. */
 Test(daemon_restart, a_rename_is_told_as_it_was)
 {

@@ -159,12 +159,14 @@ int main(void) {
   restart(SIGTERM, 0); /* as `systemctl restart` does */
   EXPECT(shmq_await(f, &r, shmq_after_ns(50 * MILLISECOND)), -EAGAIN);
   append(2);
+  CHECK(shmq_client_epoch(c) == 2, "epoch %u", shmq_client_epoch(c));
   EXPECT(shmq_await(f, &r, PATIENCE), 0);
   shmq_future_free(f);
 
   f = follow(3);
   restart(SIGKILL, -SIGKILL); /* as it is after a failure */
   append(3);
+  CHECK(shmq_client_epoch(c) == 3, "epoch %u", shmq_client_epoch(c));
   EXPECT(shmq_await(f, &r, PATIENCE), 0);
   shmq_future_free(f);
 

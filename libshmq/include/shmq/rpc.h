@@ -85,7 +85,7 @@ typedef struct shmq_reply_header {
   int32_t status;    /* 0 or a negative errno */
   uint8_t error_class; /* enum shmq_class */
   uint8_t executed;  /* enum shmq_executed */
-  uint16_t reserved;
+  uint16_t epoch;    /* the low bits of its server's, see shmq_client_epoch */
   int32_t code;      /* the domain's own error code */
   uint32_t slot;     /* the asker's, as in its request */
   uint32_t data_offset;
@@ -129,6 +129,8 @@ typedef struct shmq_hello {
   int32_t status; /* of the answer: 0 or a negative errno */
   shmq_session_options options;
   char label[32]; /* who is asking, for the tools */
+  uint32_t epoch; /* of the answer: see shmq_client_epoch */
+  uint32_t reserved;
 } shmq_hello;
 
 /* Leave: frees every future of this client; requests still queued are skipped by the server. */
@@ -137,6 +139,12 @@ SHMQ_API void shmq_client_close(shmq_client *client);
 /* The attachment behind it, and how many requests may be out at once. */
 SHMQ_API shmq_segment *shmq_client_segment(shmq_client *client);
 SHMQ_API uint32_t shmq_client_credits(const shmq_client *client);
+
+/* Which server answers, where one takes over from another that died: a number that only grows. The daemon counts its
+ * workers, from 1; the count goes on over its own restarts. A session is told it when it connects and with each
+ * answer, so a change is seen with the first answer of the new worker. What dies with a worker, as handles do, is
+ * gone when this is above result.epoch of the answer that gave it. 0: the service does not say. */
+SHMQ_API uint32_t shmq_client_epoch(const shmq_client *client);
 
 /* What is asked. Zero-initialise.
  * Shape: the payload is gathered from parts (copied). room asks for that many bytes in which the
@@ -159,6 +167,7 @@ typedef struct shmq_result {
   uint8_t more; /* more parts of this answer are to come */
   uint8_t reserved;
   int32_t code; /* the error's own code in its domain */
+  uint32_t epoch; /* of the server that did it, see shmq_client_epoch; 0: no server said this */
   uint64_t value[2];
   void *data;
   size_t size;
@@ -278,6 +287,9 @@ SHMQ_API int shmq_service_open(shmq_service **out, const char *name, unsigned fl
 SHMQ_API int shmq_service_open_fd(shmq_service **out, int fd, unsigned flags);
 SHMQ_API void shmq_service_close(shmq_service *service);
 SHMQ_API shmq_segment *shmq_service_segment(shmq_service *service);
+
+/* What its answers say as their epoch, for services with one server at a time: above its predecessor's. */
+SHMQ_API void shmq_service_set_epoch(shmq_service *service, uint32_t epoch);
 
 /* Take no new requests: askers get -EPIPE, shmq_serve gives what is queued and then -EPIPE. */
 SHMQ_API int shmq_service_shutdown(shmq_service *service);
