@@ -92,6 +92,7 @@ static void exited(struct source *source, uint32_t events) {
   c->pid = 0;
   c->again = false;
   if (c->died) c->died(c, status);
+  orphans_look(sv);
   worker_tell_news(sv);
 }
 
@@ -159,5 +160,5 @@ void child_due(struct child *c) {
   }
   say(SAY_WARNING, "%s %d: killed, it did not %s in time", c->name, (int)c->pid,
       c->state == CHILD_STOPPING ? "end" : "become ready");
-  kill(-c->pid, SIGKILL);
+  if (kill(-c->pid, SIGKILL)) kill(c->pid, SIGKILL); /* it may not have made its group yet */
 }

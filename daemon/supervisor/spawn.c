@@ -48,7 +48,11 @@ static int pin(const struct spawn *s) {
 static int prepare(const struct spawn *s, pid_t parent) {
   sigset_t none;
   sigemptyset(&none);
-  setpgid(0, 0); /* a signal from the terminal is the supervisor's to pass on */
+  /* A signal from the terminal is the supervisor's to pass on. */
+  if (s->session)
+    setsid();
+  else
+    setpgid(0, 0);
   signal(SIGPIPE, SIG_DFL);
   sigprocmask(SIG_SETMASK, &none, NULL);
   if (s->parent_death) prctl(PR_SET_PDEATHSIG, s->parent_death);
@@ -67,7 +71,7 @@ pid_t spawn(const struct spawn *s, int *pidfd) {
     if (rc) say(SAY_ERROR, "a child cannot be started: %s", strerror(-rc));
     exit(rc ? EXIT_NOT_STARTED : s->run(s->ctx));
   }
-  setpgid(pid, pid);                             /* whoever of us comes first */
+  if (!s->session) setpgid(pid, pid); /* whoever of us comes first; no leader of a group can begin a session */
   *pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* ours until we reap it: it cannot be another's */
   if (*pidfd >= 0) return pid;
   int rc = -errno;

@@ -44,6 +44,10 @@ static void signalled(struct source *source, uint32_t events) {
   struct signalfd_siginfo info;
   (void)events;
   if (read(source->fd, &info, sizeof info) != sizeof info) return;
+  if (info.ssi_signo == SIGCHLD) {
+    orphans_look(sv);
+    return;
+  }
   if (info.ssi_signo == SIGHUP) {
     if (!sv->draining) worker_reload(sv);
     return;
@@ -62,11 +66,13 @@ static int prepare_process(struct supervisor *sv) {
     setrlimit(RLIMIT_NOFILE, &limit);
   }
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGCHLD, SIG_DFL); /* whoever started us may have ignored it: nobody could be waited for */
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGHUP);
+  sigaddset(&set, SIGCHLD);
   sigprocmask(SIG_BLOCK, &set, NULL);
   int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   return fd < 0 ? -errno : source_add(sv->epoll, &sv->signals, fd, EPOLLIN, signalled);
@@ -103,6 +109,7 @@ static int start(struct supervisor *sv) {
   sv->epoll = epoll_create1(EPOLL_CLOEXEC);
   int rc = sv->epoll < 0 ? -errno : store_take(sv);
   if (!rc) rc = prepare_process(sv);
+  if (!rc) rc = orphans_open();
   if (!rc) rc = control_lock(sv);
   if (rc) {
     say(SAY_ERROR, "%s: %s", sv->directory,

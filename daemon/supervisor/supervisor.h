@@ -11,6 +11,7 @@
  *   service.c     the instances of services; output.c what they write
  *   child.c       what the worker and the instances of services have in common; obituaries
  *   news.c        what there is to be said of them
+ *   orphan.c      what children have left behind
  *   event.c, spawn.c, restart.c  descriptors, forks, delays
  */
 #ifndef SHMQD_SUPERVISOR_H
@@ -95,6 +96,16 @@ void obituary_seen(struct supervisor *supervisor, const struct service_look *loo
 /* How it ended, in words: "signal 9 (Killed)", "exit 3". */
 const char *status_text(int status, char to[64]);
 
+/* ---- orphan.c ---- */
+
+enum { CONDEMNED_MAX = 8 };
+
+int orphans_open(void);
+/* The leader of that session has been reaped: nobody of it is to live on. */
+void orphans_condemn(struct supervisor *supervisor, pid_t session);
+/* Some child has died: reap it if it is nobody's, kill whom it leaves behind if that is condemned. */
+void orphans_look(struct supervisor *supervisor);
+
 /* ---- the worker ---- */
 
 struct worker {
@@ -176,6 +187,8 @@ struct supervisor {
   struct worker worker;
   struct service *services;
   struct restart_policy policy; /* of the worker */
+  pid_t condemned[CONDEMNED_MAX]; /* sessions of dead workers */
+  unsigned condemned_count;
   struct obituary obituaries[OBITUARIES];
   unsigned obituary_count;
   bool storing; /* the service manager keeps sessions and control socket */

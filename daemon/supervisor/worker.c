@@ -113,6 +113,7 @@ static int start(struct child *c) {
                           .output = -1,
                           .keep = {pair[1], sv->lock_fd},
                           .keep_count = 2,
+                          .session = true,
                           .places = section_text(sv->settings, "pin")};
   rc = child_spawn(c, &s);
   close(pair[1]);
@@ -136,6 +137,7 @@ static void died(struct child *c, int status) {
   struct supervisor *sv = supervisor_of(c);
   (void)status;
   source_close(sv->epoll, &sv->worker.channel);
+  orphans_condemn(sv, c->died_pid);
   reload_done(sv, -EOWNERDEAD);
   if (c->state == CHILD_FAILED || !sv->worker.proven) supervisor_fail(sv, -EIO);
 }

@@ -150,6 +150,14 @@ Test(daemon_process, a_request_whose_child_died_is_unknown_and_the_next_has_anot
   cr_assert(is("last words\n"));
 }
 
+static pid_t read_pid(const char *path) {
+  FILE *file = fopen(path, "r");
+  int pid = 0;
+  cr_assert(file && fscanf(file, "%d", &pid) == 1);
+  fclose(file);
+  return pid;
+}
+
 Test(daemon_process, a_child_that_hangs_is_killed_with_all_it_started)
 {
   char path[128];
@@ -158,18 +166,8 @@ Test(daemon_process, a_child_that_hangs_is_killed_with_all_it_started)
   snprintf(text, sizeof text, "sleep 1000 & echo $! >%s; wait\n", path);
   cr_assert_eq(ask("shell", text), -ETIMEDOUT);
   cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
-  FILE *file = fopen(path, "r");
-  int pid = 0;
-  cr_assert(file && fscanf(file, "%d", &pid) == 1);
-  fclose(file);
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  for (bool gone = false; !gone; nap_ms(1)) { /* or a zombie, where nobody reaps orphans */
-    char state = 'Z';
-    file = fopen(path, "r");
-    if (file && fscanf(file, "%*d %*s %c", &state) != 1) state = 'Z';
-    if (file) fclose(file);
-    gone = state == 'Z';
-  }
+  pid_t pid = read_pid(path);
+  while (kill(pid, 0) == 0) nap_ms(1); /* the daemon reaps it */
 }
 
 Test(daemon_process, one_that_says_more_than_it_was_asked_is_not_trusted)
@@ -212,6 +210,12 @@ Test(daemon_process, signals_and_status)
   cr_assert_eq(shmqd_ask(client, bc, SHMQ_PROCESS_SIGNAL, 0, 65, NULL, 0, 0, &r), -EINVAL);
 }
 
+static pid_t start_by_shell(const char *text) {
+  cr_assert_eq(ask("shell", text), 0);
+  cr_assert_gt(r.size, 0);
+  return (pid_t)atoi(r.data);
+}
+
 Test(daemon_process, a_killed_worker_takes_its_children_along)
 {
   cr_assert_eq(ask("shell", "echo here\n"), 0);
@@ -219,6 +223,10 @@ Test(daemon_process, a_killed_worker_takes_its_children_along)
   char path[128];
   snprintf(path, sizeof path, "%s/begun", d.dir);
   char text[256];
+  /* In the program's process group, in a group of its own, and with a parent that has gone already. */
+  pid_t started[] = {start_by_shell("sleep 1000 >&2 & echo $!\n"),
+                     start_by_shell("set -m; sleep 1000 >&2 & echo $!; set +m\n"),
+                     start_by_shell("sh -c 'sleep 1000 >&2 & echo $!'\n")};
   snprintf(text, sizeof text, "touch %s; exec sleep 1000\n", path);
   shmq_future *f = ask_async(client, "shell", text);
   while (access(path, F_OK)) nap_ms(1);
@@ -229,4 +237,6 @@ Test(daemon_process, a_killed_worker_takes_its_children_along)
   shmq_future_free(f);
   cr_assert_eq(ask("shell", "echo again\n"), 0);
   cr_assert_neq((pid_t)r.value[1], pid);
+  for (int i = 0; i < 3; i++)
+    while (kill(started[i], 0) == 0) nap_ms(1);
 }

@@ -54,6 +54,9 @@ restart_most = 20ms
 restart_failures = 3
 [service:once]
 command = sh -c 'echo once >>$dir/once; exit 125'
+[service:leaves]
+command = sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo \$! >$dir/left'
+restart = never
 [service:good]
 command = sh -c 'echo good >>$dir/good; exit 0'
 restart = on-failure
@@ -81,6 +84,7 @@ restart_failures = 2
 END
 "$shmqd" --config "$conf" --dir "$dir/run" 2>"$dir/log" &
 daemon=$!
+trap 'kill -9 $daemon 2>/dev/null; cleanup' EXIT # nothing holds our output longer than we do
 until_true "$shmq" ask daemon status || finish
 
 children() { "$shmq" ask daemon children; }
@@ -103,6 +107,17 @@ says_log 'users.0: begins with two words, instance 0 of users'
 says_log 'users.0: line 3'
 says_log 'users.0: says too much'
 [ "$(grep -c 'users.0: line' "$dir/log")" -le 120 ] || report "the output was not limited"
+
+# ---- what a service leaves running outlives it, and the worker; the daemon reaps it ----
+until_true test -s "$dir/left"
+left=$(cat "$dir/left")
+until_true is leaves state down
+kill -9 "$(field worker pid)"
+until_true sh -c "[ \"\$('$shmq' ask daemon children | sed -n 's/^child=worker .*starts=\([0-9]*\).*/\1/p')\" = 2 ]"
+until_true is worker state ready
+kill -0 "$left" || report "it was killed"
+kill "$left"
+while kill -0 "$left" 2>/dev/null; do sleep 0.01; done
 
 # ---- never twice; not at all; not in time ----
 until_true is once state failed

@@ -105,14 +105,24 @@ static inline int shmqd_stop(struct shmqd *d, int signal_number) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* The worker's pid: the daemon's only child here. 0: it has none just now. */
+static inline bool process_is_called(int pid, const char *name) {
+  char path[64], found[32] = "";
+  snprintf(path, sizeof path, "/proc/%d/comm", pid);
+  FILE *file = fopen(path, "re");
+  if (!file) return false;
+  if (fscanf(file, "%31s", found) != 1) *found = 0;
+  fclose(file);
+  return strcmp(found, name) == 0;
+}
+
+/* The worker's pid: children of the daemon are orphans too. 0: it has none just now. */
 static inline pid_t shmqd_worker(const struct shmqd *d) {
   char path[64];
   int pid = 0;
   snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
   FILE *file = fopen(path, "re");
   if (!file) return 0;
-  if (fscanf(file, "%d", &pid) != 1) pid = 0;
+  while (fscanf(file, "%d", &pid) == 1 && !process_is_called(pid, "shmqd-worker")) pid = 0;
   fclose(file);
   return pid;
 }
