@@ -404,7 +404,7 @@ int main(int argc, char **argv) {
   static void (*const consuming[])(struct worker *) = {consume_copy, consume_batch,
                                                        consume_in_place, consume_mortal};
   struct worker workers[16] = {{0}};
-  uint32_t n = 0, waiting = 0;
+  uint32_t n = 0, waiting = 0, lasting = 0;
   for (size_t i = 0; argc > 1 && i < sizeof plans / sizeof *plans; i++)
     if (strcmp(plans[i].name, argv[1]) == 0) plan = &plans[i];
   if (!plan) {
@@ -420,11 +420,12 @@ int main(int argc, char **argv) {
   for (uint32_t i = 0; i < plan->producers; i++)
     workers[n++] = (struct worker){.work = producing[plan->producing], .number = i};
   waiting = n;
+  if (plan->reopening) workers[n++] = (struct worker){.work = reopen};
+  lasting = n;
   for (uint32_t i = 0; i < plan->consumers; i++)
     workers[n++] = (struct worker){.work = consuming[plan->consuming]};
   for (uint32_t i = 0; i < plan->stages; i++) workers[n++] = (struct worker){.work = stage};
   if (plan->max_attempts) workers[n++] = (struct worker){.work = consume_dead};
-  if (plan->reopening) workers[n++] = (struct worker){.work = reopen};
   workers[n++] = (struct worker){.work = watch};
   for (uint32_t i = 0; i < n; i++) {
     workers[i].random = 12345 + i * 77;
@@ -438,12 +439,11 @@ int main(int argc, char **argv) {
   over = true;
   shmq *q = opened(base, "main");
   uint64_t deaths = 0;
+  /* Nobody reopens what is shut down for good: a consumer that slept through both would wait on. */
+  for (uint32_t i = waiting; i < lasting; i++) pthread_join(workers[i].thread, NULL);
   must(shmq_shutdown(q), "shutdown");
-  for (uint32_t i = 0; i < n; i++) {
-    if (i >= waiting) pthread_join(workers[i].thread, NULL);
-    deaths += workers[i].deaths;
-    must(shmq_shutdown(q), "shutdown"); /* the reopener may have been the last */
-  }
+  for (uint32_t i = lasting; i < n; i++) pthread_join(workers[i].thread, NULL);
+  for (uint32_t i = 0; i < n; i++) deaths += workers[i].deaths;
   must(shmq_recover(base), "recover");
   if (settled_total != expected) fail("%lu settled of %lu", settled_total, expected);
   must(shmq_join(q, SHMQ_NOWAIT), "join");
