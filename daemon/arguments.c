@@ -84,6 +84,10 @@ static void manual_daemon(FILE *to) {
         ".TP\n.B 2\nThe command line is wrong.\n"
         ".SH FILES\n.TP\n.I /run/shmqd/control\nthe socket that clients connect to\n"
         ".TP\n.I $XDG_RUNTIME_DIR/shmqd/control\na user's\n"
+        ".SH EXAMPLES\nA daemon of one's own, and its use:\n.PP\n.nf\n"
+        "shmqd \\-\\-dir /tmp/own \\-\\-set dir:src.path=/usr/include \\-\\-set log:audit.path=/tmp/own/audit &\n"
+        "export SHMQD_SOCKET=/tmp/own/control\n"
+        "shmq ask src get stdio.h\necho hello | shmq ask audit append\nshmq ask audit read 1\n.fi\n"
         ".SH SEE ALSO\n.BR shmqd.conf (5),\n.BR shmq (1)\n",
         to);
 }
@@ -106,7 +110,11 @@ static void manual_config(FILE *to) {
       ".SH SECTIONS\n",
       to);
   config_manual(section_kinds, to);
-  fputs(".SH SEE ALSO\n.BR shmqd (8)\n", to);
+  fputs(".SH EXAMPLES\n.nf\n[daemon]\naccess = all\n\n"
+        "[dir:src]\npath = /usr/include\nallow = all r\n\n"
+        "[log:audit]\npath = /var/lib/shmqd/audit\nallow = gid:adm r, uid:1000 rw\n.fi\n"
+        ".SH SEE ALSO\n.BR shmqd (8),\n.BR shmq (1)\n",
+        to);
 }
 
 /* ---- parsing ---- */

@@ -78,10 +78,11 @@ static void print_amount(enum param_type type, int64_t value, FILE *to) {
 }
 
 static void manual_range(const struct param *p, FILE *to) {
+  const bool endless = p->max >= INT64_MAX / 4; /* sums of such are still numbers */
   if (p->type != PARAM_COUNT && p->type != PARAM_BYTES && p->type != PARAM_DURATION) return;
-  fputs(p->max == INT64_MAX ? ", at least " : ", ", to);
+  fputs(endless ? ", at least " : ", ", to);
   print_amount(p->type, p->min, to);
-  if (p->max == INT64_MAX) return;
+  if (endless) return;
   fputs(" to ", to);
   print_amount(p->type, p->max, to);
 }

@@ -51,7 +51,7 @@ static const struct param params[] = {
      "FileDescriptorStoreMax=, two for each session and one more",
      PARAM_FIXED},
     {"pin", PARAM_TEXT, "none", 0, 0, NULL,
-     "where the worker runs: places, as shmq pool takes them", PARAM_FIXED},
+     "where the worker runs: places, as shmq topo names them", PARAM_FIXED},
     RESTART_PARAMS("30s"),
     {"guard", PARAM_FLAG, "no", 0, 0, NULL,
      "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times",

@@ -56,22 +56,22 @@ static void spell(const struct flag *flag, char *text, size_t size) {
            flag->argument != NULL ? flag->argument : "");
 }
 
-/* Print a paragraph in lines of at most 80 bytes. */
-static void print_wrapped(const char *text) {
-  size_t column = 0;
+/* Print a paragraph in lines of at most 80 bytes, as a column that begins at `indent`, where we are. */
+static void print_wrapped(const char *text, size_t indent) {
+  size_t column = indent;
   while (*text != '\0') {
     size_t word = strcspn(text, " \n");
-    if (column > 0 && column + 1 + word > 80) {
-      putchar('\n');
-      column = 0;
+    if (column > indent && column + 1 + word > 80) {
+      printf("\n%*s", (int)indent, "");
+      column = indent;
     }
     if (word > 0) {
-      column += (size_t)printf("%s%.*s", column > 0 ? " " : "", (int)word, text);
+      column += (size_t)printf("%s%.*s", column > indent ? " " : "", (int)word, text);
     }
     text += word;
     if (*text == '\n') {
-      putchar('\n');
-      column = 0;
+      printf("\n%*s", (int)indent, "");
+      column = indent;
     }
     text += *text != '\0';
   }
@@ -79,11 +79,12 @@ static void print_wrapped(const char *text) {
 }
 
 static void print_flag(const char *left, const char *help) {
-  if (strlen(left) > 27) {
-    printf("  %s\n  %-27s %s\n", left, "", help);
-  } else {
-    printf("  %-27s %s\n", left, help);
+  enum { RIGHT = 30 };
+  int at = printf("  %-27s ", left);
+  if (at > RIGHT) {
+    printf("\n%*s", RIGHT, "");
   }
+  print_wrapped(help, RIGHT);
 }
 
 void print_command_help(const struct command *command) {
@@ -91,7 +92,7 @@ void print_command_help(const struct command *command) {
          *command->arguments != '\0' ? " " : "", command->arguments, command->summary);
   if (command->details != NULL) {
     putchar('\n');
-    print_wrapped(command->details);
+    print_wrapped(command->details, 0);
   }
   printf("\nFlags:\n");
   for (const struct flag *flag = command->flags; flag != NULL && flag->name != NULL; flag++) {
@@ -107,19 +108,18 @@ void print_command_help(const struct command *command) {
 
 static void print_overview(void) {
   printf("Usage: shmq COMMAND [FLAGS] [ARGUMENTS]\n\n");
-  print_wrapped(introduction);
+  print_wrapped(introduction, 0);
   printf("\nCommands:\n");
   for (size_t i = 0; all_commands[i] != NULL; i++) {
     printf("  %-10s %s\n", all_commands[i]->name, all_commands[i]->summary);
   }
   printf("\n'shmq COMMAND --help' tells more. ");
   printf("'shmq --version' prints the version.\n\n");
-  print_wrapped(conventions);
-  printf("\nExit status:");
+  print_wrapped(conventions, 0);
+  printf("\nExit status:\n");
   for (size_t i = 0; i < STATUSES; i++) {
-    printf("%s %d %s", i > 0 ? "," : "", statuses[i].status, statuses[i].meaning);
+    printf("  %d  %s\n", statuses[i].status, statuses[i].meaning);
   }
-  printf("\n");
 }
 
 /* ---- the manual page ---- */
@@ -196,7 +196,7 @@ static void print_manual(void) {
     printf(".TP\n.B %d\n%s\n", statuses[i].status, statuses[i].meaning);
   }
   printf(".SH FILES\n.TP\n.I /dev/shm/shmq.SEGMENT\nthe memory of a segment\n");
-  printf(".SH SEE ALSO\n.BR shmqd (1),\n.BR shm_overview (7)\n");
+  printf(".SH SEE ALSO\n.BR shmqd (8),\n.BR shm_overview (7)\n");
 }
 
 /* ---- completion ---- */

@@ -49,7 +49,7 @@ static const struct param params[] = {
      PARAM_FIXED},
     {"instances", PARAM_COUNT, "1", 1, 64, NULL, "how many of it", PARAM_FIXED},
     {"pin", PARAM_TEXT, "none", 0, 0, NULL,
-     "places, as shmq pool takes them: each instance gets the next one", PARAM_FIXED},
+     "places, as shmq topo names them: each instance gets the next one", PARAM_FIXED},
     {"after", PARAM_TEXT, "", 0, 0, NULL, "services that must be ready first", PARAM_FIXED},
     {"ready", PARAM_CHOICE, "none", 0, 0, "none|newline|notify",
      "how it says that it is ready: it is so once it runs, by a newline to descriptor 3, or by "
