@@ -10,6 +10,6 @@ set -eu
 cd "$(dirname "$0")/.."
 preset=${PRESET:-release}
 cmake --preset "$preset" -DSHMQ_TESTS=ON >/dev/null
-cmake --build --preset "$preset" --target daemon_kill_uring shmqd >/dev/null
+cmake --build --preset "$preset" --target daemon_kill shmqd >/dev/null
 [ $# -gt 0 ] || set -- 1000000 50 50
-SHMQ_BUILD_DIR=build/$preset exec "build/$preset/tests/integration/daemon_kill_uring" "$@"
+SHMQ_BUILD_DIR=build/$preset exec "build/$preset/tests/integration/daemon_kill" "$@"

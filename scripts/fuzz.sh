@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Run the fuzz targets of tests/fuzz for a while each: the libFuzzer ones, then the hostile peer.
 #
-#   scripts/fuzz.sh [--seconds N] [--seed S] [TARGET...]
+#   scripts/fuzz.sh [--build] [--seconds N] [--seed S] [TARGET...]
 #
+# --build: nothing but build them.
 # TARGET: segment image request config arguments hostile; all of them by default. N: 60, or $SHMQ_FUZZ_SECONDS.
 # S: libFuzzer's; by chance when none is given. The test suite gives one, so that it does not depend on the day.
 # Needs clang 14 (exit status 77 without it) and builds into build/fuzz. Inputs start from
@@ -13,10 +14,11 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 seconds=${SHMQ_FUZZ_SECONDS:-60}
-seed=0 targets=()
+seed=0 targets=() only_build=no
 while [ $# -gt 0 ]; do
   case $1 in
     --seconds) seconds=${2:?--seconds needs a number}; shift ;;
+    --build) only_build=yes ;;
     --seed) seed=${2:?--seed needs a number}; shift ;;
     -*) sed -n 's/^#   //p' "$0" >&2; exit 2 ;;
     *) targets+=("$1") ;;
@@ -33,13 +35,15 @@ make_all() { # one at a time: the targets' tests may run beside each other
   exec 9>$build/lock
   flock 9
   CFLAGS='' cmake -S . -B $build -G Ninja -DCMAKE_C_COMPILER="$clang" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -g" -DSHMQ_SANITIZE=address,undefined,fuzzer-no-link -DSHMQ_TESTS=ON &&
+    -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -gline-tables-only" -DSHMQ_SANITIZE=address,undefined,fuzzer-no-link -DSHMQ_TESTS=ON &&
     cmake --build $build --target "${targets[@]/#/fuzz_}"
 }
 if ! make_all >$build/build.log 2>&1; then
   cat $build/build.log
   exit 1
 fi
+
+[ $only_build = no ] || exit 0
 
 # The sanitizers fail at random where the kernel scatters mappings over more than 28 bits.
 launch=()

@@ -31,7 +31,7 @@ try() { # try PRESET
   echo "== $1: build"
   if build "$1"; then
     echo "== $1: ctest"
-    ctest --preset "$1" --parallel "$jobs" | tee "build/$1-ctest.log"
+    ctest --preset "$1" --parallel $((2 * jobs)) | tee "build/$1-ctest.log"
     result=$(grep -E '^[0-9]+% tests passed' "build/$1-ctest.log" || echo "ctest did not finish")
     grep -q '^100% tests passed' "build/$1-ctest.log" || failed=1
   else

@@ -26,26 +26,23 @@ endif()
 set(seam io.c io_bells.c io_threads.c io_uring.c pool.c say.c)
 list(TRANSFORM seam PREPEND ${PROJECT_SOURCE_DIR}/daemon/)
 foreach(rung IN LISTS rungs)
-  shmq_test(NAME daemon_io_${rung} LABELS integration SOURCES daemon_io.c ${seam} TIMEOUT 240
+  shmq_test(NAME daemon_io_${rung} PROGRAM daemon_io LABELS integration SOURCES daemon_io.c ${seam} TIMEOUT 240
     LIBS shmq::shmq PkgConfig::liburing Threads::Threads ENV SHMQD_DAEMON_IO=${rung})
-  if(TARGET daemon_io_${rung})
-    target_include_directories(daemon_io_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
-  endif()
 endforeach()
+if(TARGET daemon_io)
+  target_include_directories(daemon_io PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
+endif()
 
 # The whole on each of its rungs, and where io_uring is forbidden.
-foreach(part dir dir_escape dir_model kv log pool process rights restart session stream timer)
+set(parts dir dir_escape dir_model kv log pool process rights restart session stream timer)
+foreach(part IN LISTS parts)
   foreach(rung IN LISTS rungs forbidden)
     set(env SHMQD_DAEMON_IO=${rung} TEST_RUNG=${rung})
     if(rung STREQUAL no-uring)
       set(env SHMQD_DAEMON_IO=auto TEST_RUNG=threads TEST_FORBID_URING=1)
     endif()
-    shmq_test(NAME daemon_${part}_${rung} LABELS integration SOURCES daemon_${part}.c TIMEOUT 240
-      ENV ${env})
-    if(TARGET daemon_${part}_${rung})
-      target_include_directories(daemon_${part}_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-      add_dependencies(daemon_${part}_${rung} shmqd)
-    endif()
+    shmq_test(NAME daemon_${part}_${rung} PROGRAM daemon_${part} LABELS integration TIMEOUT 240
+      SOURCES daemon_${part}.c ENV ${env})
   endforeach()
 endforeach()
 
@@ -55,11 +52,8 @@ foreach(rung uring threads)
   if(rung STREQUAL uring)
     set(env SHMQD_DAEMON_IO=auto)
   endif()
-  shmq_test(NAME daemon_kill_${rung} LABELS integration SOURCES daemon_kill.c TIMEOUT 900 PLAIN ENV ${env})
-  if(TARGET daemon_kill_${rung})
-    target_include_directories(daemon_kill_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-    add_dependencies(daemon_kill_${rung} shmqd)
-  endif()
+  shmq_test(NAME daemon_kill_${rung} PROGRAM daemon_kill LABELS integration SOURCES daemon_kill.c TIMEOUT 900
+    PLAIN ENV ${env})
 endforeach()
 
 # Services.
@@ -73,20 +67,12 @@ endif()
 
 # A thousand sessions, idle.
 foreach(rung IN LISTS rungs)
-  shmq_test(NAME daemon_idle_${rung} LABELS integration SOURCES daemon_idle.c TIMEOUT 600 PLAIN
-    ENV SHMQD_DAEMON_IO=${rung})
-  if(TARGET daemon_idle_${rung})
-    target_include_directories(daemon_idle_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-    add_dependencies(daemon_idle_${rung} shmqd)
-  endif()
+  shmq_test(NAME daemon_idle_${rung} PROGRAM daemon_idle LABELS integration SOURCES daemon_idle.c TIMEOUT 600
+    PLAIN ENV SHMQD_DAEMON_IO=${rung})
 endforeach()
 
 # Under a service manager that keeps descriptors.
 shmq_test(NAME daemon_store LABELS integration SOURCES daemon_store.c TIMEOUT 240 PLAIN)
-if(TARGET daemon_store)
-  target_include_directories(daemon_store PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  add_dependencies(daemon_store shmqd)
-endif()
 
 # When the dead are started again, by itself.
 shmq_test(NAME daemon_policy LABELS unit TIMEOUT 60
@@ -107,10 +93,16 @@ foreach(call io_submit write pwrite pread preadv2 fsync fdatasync)
   target_link_options(shmqd-faults PRIVATE -Wl,--wrap=${call})
 endforeach()
 foreach(rung IN LISTS rungs)
-  shmq_test(NAME daemon_faults_${rung} LABELS integration SOURCES daemon_faults.c TIMEOUT 600
+  shmq_test(NAME daemon_faults_${rung} PROGRAM daemon_faults LABELS integration SOURCES daemon_faults.c TIMEOUT 600
     ENV SHMQD_DAEMON_IO=${rung} TEST_SHMQD=tests/integration/shmqd-faults)
-  if(TARGET daemon_faults_${rung})
-    target_include_directories(daemon_faults_${rung} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-    add_dependencies(daemon_faults_${rung} shmqd-faults)
+endforeach()
+
+# Who builds one of these programs to run it has the daemon that it starts.
+foreach(program IN LISTS parts ITEMS kill idle store)
+  if(TARGET daemon_${program})
+    add_dependencies(daemon_${program} shmqd)
   endif()
 endforeach()
+if(TARGET daemon_faults)
+  add_dependencies(daemon_faults shmqd-faults)
+endif()

@@ -3,9 +3,6 @@
 
 function(queue_test name)
   shmq_test(NAME ${name} PLAIN LABELS integration SOURCES ${name}.c ${ARGN})
-  if(TARGET ${name})
-    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  endif()
 endfunction()
 
 queue_test(queue_faults TIMEOUT 120)
