@@ -2,10 +2,11 @@
  *
  * sqlite-inserts: N processes insert one row each time, through the owner or through libsqlite3.
  *
- *   sqlite-inserts owner SERVICE N SECONDS [FOLDER]
+ *   sqlite-inserts owner SERVICE N SECONDS [DEPTH [FOLDER]]
  *   sqlite-inserts direct DATABASE N SECONDS
  *
- * Prints how many inserts were acknowledged, how often the owner died meanwhile, and inserts per second.
+ * Through the owner each process has DEPTH inserts in flight, 1 by default. Prints how many inserts were
+ * acknowledged, how often the owner died meanwhile, and inserts per second.
  * With a FOLDER, process I appends the number of each acknowledged row to FOLDER/I.
  */
 #include <errno.h>
@@ -22,7 +23,7 @@
 
 #include "format.h"
 
-enum { PROCESSES_MAX = 64 };
+enum { PROCESSES_MAX = 64, DEPTH_MAX = 16 };
 
 struct tally {
   _Alignas(64) uint64_t acknowledged, died, failed;
@@ -31,11 +32,13 @@ struct tally {
 struct plan {
   bool direct;
   const char *where, *folder;
+  int depth;
   int64_t end_ns;
   struct tally *tally;
 };
 
-static const char insert_sql[] = "INSERT INTO rows VALUES (?1, ?2, 'a row of a usual length, as rows go')";
+static const char insert_sql[] =
+    "INSERT INTO rows VALUES (?1, ?2, 'a row of a usual length, as rows go')";
 
 /* ---- through the owner ---- */
 
@@ -45,40 +48,68 @@ static int note(int fd, uint64_t row) {
   return fd < 0 || write(fd, line, (size_t)n) == n ? 0 : -errno;
 }
 
-static int insert(shmq_client *client, int process, uint64_t row) {
+struct inserter {
+  shmq_client *client;
+  int process, fd;
+  uint64_t next_row;
+  struct insertion {
+    shmq_future *future; /* NULL: none in flight */
+    uint64_t row;
+  } insertions[DEPTH_MAX];
+};
+
+static int send_insert(struct inserter *self, struct insertion *one) {
   struct sql_buffer request = {0};
+  one->row = self->next_row++;
   sql_put_record(&request, SQL_STATEMENT, 3);
   sql_put_text(&request, insert_sql);
-  sql_put_integer(&request, process);
-  sql_put_integer(&request, (int64_t)row);
+  sql_put_integer(&request, self->process);
+  sql_put_integer(&request, (int64_t)one->row);
   struct iovec part = {.iov_base = request.data, .iov_len = request.size};
   shmq_ask ask = {.op = SQL_BATCH, .parts = &part, .part_count = 1};
-  shmq_result result;
-  int rc = shmq_call(client, &ask, &result, SHMQ_FOREVER);
-  shmq_call_done(client);
+  int rc = shmq_request(self->client, &ask, SHMQ_FOREVER, &one->future);
   sql_buffer_free(&request);
   return rc;
 }
 
+static int take_answer(struct inserter *self, struct insertion *one, struct tally *tally) {
+  shmq_result result;
+  int rc = shmq_await(one->future, &result, SHMQ_FOREVER);
+  shmq_future_free(one->future);
+  one->future = NULL;
+  if (rc == 0) {
+    rc = note(self->fd, one->row);
+    tally->acknowledged++;
+  } else if (rc == -EOWNERDEAD) { /* done or not: the next row has another number */
+    tally->died++;
+    rc = 0;
+  }
+  return rc;
+}
+
+/* The oldest answer makes room for the next insert, until the time is over and all are answered. */
+static int keep_inserting(struct inserter *self, const struct plan *plan, struct tally *tally) {
+  int rc = 0;
+  for (int i = 0, idle = 0; rc == 0 && idle < plan->depth; i = (i + 1) % plan->depth) {
+    struct insertion *one = &self->insertions[i];
+    if (one->future) rc = take_answer(self, one, tally);
+    bool more = rc == 0 && shmq_now_ns() < plan->end_ns;
+    if (more) rc = send_insert(self, one);
+    idle = more ? 0 : idle + 1;
+  }
+  return rc;
+}
+
 static int insert_through_owner(const struct plan *plan, int process, struct tally *tally) {
-  shmq_client *client;
+  struct inserter self = {.process = process, .fd = -1};
   char path[4096];
-  int fd = -1;
   if (plan->folder) {
     snprintf(path, sizeof path, "%s/%d", plan->folder, process);
-    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    self.fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   }
-  int rc = shmq_client_open(&client, plan->where, 0);
-  for (uint64_t row = 0; rc == 0 && shmq_now_ns() < plan->end_ns; row++) {
-    rc = insert(client, process, row);
-    if (rc == 0) {
-      rc = note(fd, row);
-      tally->acknowledged++;
-    } else if (rc == -EOWNERDEAD) { /* done or not: the next row has another number */
-      tally->died++;
-      rc = 0;
-    }
-  }
+  /* There may be more of us than processors: who waits for the disk leaves them to the others. */
+  int rc = shmq_client_open(&self.client, plan->where, SHMQ_NOSPIN);
+  if (rc == 0) rc = keep_inserting(&self, plan, tally);
   if (rc) fprintf(stderr, "sqlite-inserts: %s\n", shmq_strerror(rc));
   return rc ? 1 : 0;
 }
@@ -127,21 +158,25 @@ static int run(const struct plan *plan, int n) {
     sum.failed += plan->tally[i].failed;
   }
   double seconds = (double)(shmq_now_ns() - begun) / 1e9;
-  printf("acknowledged=%llu died=%llu busy=%llu per_second=%.0f\n", (unsigned long long)sum.acknowledged,
-         (unsigned long long)sum.died, (unsigned long long)sum.failed,
-         (double)sum.acknowledged / seconds);
+  printf("acknowledged=%llu died=%llu busy=%llu per_second=%.0f\n",
+         (unsigned long long)sum.acknowledged, (unsigned long long)sum.died,
+         (unsigned long long)sum.failed, (double)sum.acknowledged / seconds);
   return failed;
 }
 
 int main(int argc, char **argv) {
   int n = argc > 4 ? atoi(argv[3]) : 0;
   double seconds = argc > 4 ? atof(argv[4]) : 0;
+  int depth = argc > 5 ? atoi(argv[5]) : 1;
   bool direct = argc > 4 && strcmp(argv[1], "direct") == 0;
-  if (n < 1 || n > PROCESSES_MAX || seconds <= 0 || (!direct && strcmp(argv[1], "owner") != 0)) {
-    fputs("usage: sqlite-inserts owner|direct SERVICE|DATABASE N SECONDS [FOLDER]\n", stderr);
+  if (n < 1 || n > PROCESSES_MAX || seconds <= 0 || depth < 1 || depth > DEPTH_MAX ||
+      (!direct && strcmp(argv[1], "owner") != 0)) {
+    fputs("usage: sqlite-inserts owner|direct SERVICE|DATABASE N SECONDS [DEPTH [FOLDER]]\n",
+          stderr);
     return 2;
   }
-  struct plan plan = {.direct = direct, .where = argv[2], .folder = argc > 5 ? argv[5] : NULL};
+  struct plan plan = {
+      .direct = direct, .where = argv[2], .folder = argc > 6 ? argv[6] : NULL, .depth = depth};
   plan.tally = mmap(NULL, PROCESSES_MAX * sizeof *plan.tally, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (plan.tally == MAP_FAILED) return perror("sqlite-inserts"), 1;

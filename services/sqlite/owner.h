@@ -6,6 +6,7 @@
  *   run          the statements of one request on a connection, rows into a buffer, in as many goes as it takes
  *   request      requests that arrived together, executed in one transaction and committed together
  *   answer       what has been executed goes back, whole or in parts, at the speed of who asked
+ *   gather       which requests make a group
  *   owner        the loop
  */
 #ifndef SHMQ_SQLITE_OWNER_H
@@ -22,6 +23,7 @@ enum {
   STATEMENTS_MAX = 64,  /* prepared ones kept by a connection */
   READERS_MAX = 8,      /* long answers under way at once */
   GROUP_MAX = 256,      /* requests that share a transaction */
+  SLOTS_MAX = 512,      /* more than a service has */
   HELD_MAX = 64 << 20   /* bytes of an answer to a request that also writes */
 };
 
@@ -112,11 +114,15 @@ struct owner {
   size_t part;         /* most bytes of one message's payload */
   struct request *group[GROUP_MAX];
   struct request *waiting; /* whose answers could not be sent wholly yet */
+  uint16_t expected[SLOTS_MAX]; /* of each asker: requests just answered and not followed by others yet */
+  unsigned expected_sum;
+  int64_t expected_until_ns;
 };
 
 int request_take(struct request **out, const shmq_incoming *incoming);
 void request_free(struct request *r);
-void execute_group(struct owner *o, struct request **group, int n);
+/* The first n of the group, and those that arrive meanwhile. Returns how many there were. */
+int execute_group(struct owner *o, int n);
 
 /* ---- answer.c ---- */
 
@@ -124,6 +130,14 @@ void execute_group(struct owner *o, struct request **group, int n);
 int answer_some(struct owner *o, struct request *r, bool *progress);
 /* Give it up with an error. */
 void answer_error(struct owner *o, struct request *r, int status);
+
+/* ---- gather.c ---- */
+
+/* Add what is there to the n requests of the group; wait for one if there is none. Returns how many, or an error. */
+int gather(struct owner *o, int n, int64_t deadline_ns);
+/* Its asker may ask again at once. */
+void gather_answered(struct owner *o, const struct request *r);
+void gather_committed(struct owner *o, int64_t took_ns);
 
 /* ---- owner.c, query.c ---- */
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Group commit. Requests that arrived together share one transaction, each in a savepoint of its own, so
- * that one commit, which waits for the disk, serves them all and a failure undoes one request only.
+ * Group commit. Requests that arrive together, or while the first of them are executed, share one transaction, each in
+ * a savepoint of its own, so that one commit, which waits for the disk, serves them all and a failure undoes one request
+ * only.
  *
  *   Nothing is answered before the commit, reads neither: they have seen what is not committed yet. Where
  *   the transaction as a whole is lost (ON CONFLICT ROLLBACK, a deferred constraint, an interrupted write)
@@ -120,8 +121,8 @@ static void roll_back(struct owner *o) {
   o->writing = false;
 }
 
-/* False: nothing was done, because of any of them. */
-static bool attempt(struct owner *o, struct request **group, int n) {
+/* False: what was done so far is undone, because of the one that failed so. */
+static bool execute_all(struct owner *o, struct request **group, int n) {
   for (int i = 0; i < n; i++) {
     execute(o, group[i]);
     if (is_lost(o)) {
@@ -129,10 +130,15 @@ static bool attempt(struct owner *o, struct request **group, int n) {
       return false;
     }
   }
+  return true;
+}
+
+/* False: it failed, and the last one of the group was told. */
+static bool commit(struct owner *o, struct request *last) {
   if (!o->writing) return true;
   int code = connection_do(&o->writer, "COMMIT");
   if (code) {
-    struct failure *f = &group[n - 1]->failure;
+    struct failure *f = &last->failure;
     failure_of(f, &o->writer, code);
     if (f->status == -EIO) f->executed = SHMQ_EXECUTED_UNKNOWN; /* what reached the disk, nobody knows */
     roll_back(o);
@@ -141,7 +147,19 @@ static bool attempt(struct owner *o, struct request **group, int n) {
   return code == SQLITE_OK;
 }
 
-void execute_group(struct owner *o, struct request **group, int n) {
-  if (attempt(o, group, n) || n == 1) return;
-  for (int i = 0; i < n; i++) attempt(o, &group[i], 1);
+/* The commit is what takes long: who asks before it begins need not wait for the next one. */
+static bool attempt(struct owner *o, int *n) {
+  for (int done = 0; done < *n;) {
+    if (!execute_all(o, o->group + done, *n - done)) return false;
+    done = *n;
+    if (o->writing) *n = gather(o, *n, SHMQ_NOWAIT);
+  }
+  return commit(o, o->group[*n - 1]);
+}
+
+int execute_group(struct owner *o, int n) {
+  if (attempt(o, &n) || n == 1) return n;
+  for (int i = 0; i < n; i++)
+    if (execute_all(o, &o->group[i], 1)) commit(o, o->group[i]);
+  return n;
 }

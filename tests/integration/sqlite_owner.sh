@@ -136,7 +136,7 @@ same ok "$(sqlite3 "$db" 'PRAGMA integrity_check')" "the database"
 begin
 ask 'CREATE TABLE rows (process, number, text); CREATE UNIQUE INDEX j ON rows (process, number)'
 mkdir "$dir/acknowledged"
-start "$inserts" owner "$q" 8 3 "$dir/acknowledged"
+start "$inserts" owner "$q" 8 3 4 "$dir/acknowledged"
 load=$started
 server=
 for _ in 1 2 3 4; do
