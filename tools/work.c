@@ -116,8 +116,8 @@ const struct command work_command = {
         "second one kills them. A worker that is killed is replaced; its command is killed with "
         "it and its message delivered again. With -e it ends when every message is done, also "
         "those that others hold. The exit status is 1 if messages went to the dead-letter queue.",
-    .examples = "  seq 1000 | shmq put jobs - -D '\\n'\n"
-                "  shmq work jobs -j 4 -e -- gzip -k {}\n"
+    .examples = "  ls *.log | shmq put logs - -D '\\n'\n"
+                "  shmq work logs -j 4 -e -- gzip {}\n"
                 "  shmq work mail -j 2 --bind spread -- sh -c 'read -r line; echo \"got $line\"'",
     .flags = flags,
     .least = 2,
