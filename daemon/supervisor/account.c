@@ -19,16 +19,20 @@ static bool fits(const struct section *settings, const char *key, uint64_t used,
   return !more || used + more <= (uint64_t)section_number(settings, key);
 }
 
+void account_charge(struct account *a, const struct share *more) {
+  a->used.sessions += more->sessions;
+  a->used.operations += more->operations;
+  a->used.bytes += more->bytes;
+  a->used.handles += more->handles;
+}
+
 int account_take(struct account *a, const struct section *settings, const struct share *more) {
   if (!fits(settings, "uid_sessions", a->used.sessions, more->sessions)) return -EUSERS;
   if (!fits(settings, "uid_operations", a->used.operations, more->operations) ||
       !fits(settings, "uid_bytes", a->used.bytes, more->bytes) ||
       !fits(settings, "uid_handles", a->used.handles, more->handles))
     return -EDQUOT;
-  a->used.sessions += more->sessions;
-  a->used.operations += more->operations;
-  a->used.bytes += more->bytes;
-  a->used.handles += more->handles;
+  account_charge(a, more);
   return 0;
 }
 

@@ -25,6 +25,8 @@ struct account {
 struct account *account_find(struct account **accounts, uid_t uid);
 /* Take more. -EUSERS: too many sessions, -EDQUOT: too much of the rest; then nothing was taken. */
 int account_take(struct account *account, const struct section *settings, const struct share *more);
+/* Take what has been granted before. */
+void account_charge(struct account *account, const struct share *more);
 /* Give back; an account without sessions goes. */
 void account_give(struct account **accounts, struct account *account, const struct share *less);
 

@@ -34,17 +34,23 @@ static int charge(struct client *c, const struct share *more) {
   return 0;
 }
 
+/* What a session takes beside being one. */
+static struct share memory_share(const struct supervisor *sv, uint32_t credits,
+                                 const struct stat *st) {
+  return (struct share){.operations = credits,
+                        .bytes = (uint64_t)st->st_size,
+                        .handles = (uint64_t)section_number(sv->settings, "handles")};
+}
+
 /* Memory that was made and is not used yet costs nothing, and its size is known then. */
 static int make_memory(struct client *c, const shmq_session_options *wanted) {
   const struct section *settings = c->supervisor->settings;
-  struct stat st;
+  struct stat st = {0};
   int rc = session_memory(settings, wanted, &c->credits, &c->memory);
   if (rc) return rc;
   rc = fstat(c->memory, &st) ? -errno : 0;
-  if (!rc)
-    rc = charge(c, &(struct share){.operations = c->credits,
-                                   .bytes = (uint64_t)st.st_size,
-                                   .handles = (uint64_t)section_number(settings, "handles")});
+  const struct share more = memory_share(c->supervisor, c->credits, &st);
+  if (!rc) rc = charge(c, &more);
   if (!rc) return 0;
   close(c->memory);
   c->memory = -1;
@@ -118,9 +124,22 @@ static int account_of(struct supervisor *sv, int socket, struct account **accoun
   return *account ? 0 : -ENOMEM;
 }
 
+/* Whoever gave it has checked it, and quotas may be lower now: it is charged and not checked. */
 int client_adopt(struct supervisor *sv, int socket, int memory, uint64_t number, uint32_t credits) {
+  struct account *account = NULL;
+  struct stat st;
+  int rc = fstat(memory, &st) ? -errno : account_of(sv, socket, &account);
+  if (rc) return rc;
+  struct share share = memory_share(sv, credits, &st);
+  share.sessions = 1;
+  account_charge(account, &share);
   struct client *c = add(sv, socket);
-  if (!c) return -ENOMEM;
+  if (!c) {
+    account_give(&sv->accounts, account, &share);
+    return -ENOMEM;
+  }
+  c->account = account;
+  c->share = share;
   c->memory = memory;
   c->number = number;
   c->credits = credits;

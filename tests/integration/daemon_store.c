@@ -108,7 +108,7 @@ static void start(void) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     hand_back();
     execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d.dir, "--set",
-          "daemon.store=yes", "--set", tree, "--set", log, (char *)NULL);
+          "daemon.store=yes", "--set", "daemon.uid_operations=64", "--set", tree, "--set", log, (char *)NULL);
     _exit(127);
   }
   while (!ready) CHECK(hear(0), "the manager");
@@ -140,6 +140,12 @@ static void restart(int signal_number, int status) {
   start();
 }
 
+/* Two sessions have all that a user may. */
+static void no_third(void) {
+  shmq_client *third;
+  EXPECT(shmq_client_connect(&third, d.socket, NULL, 0), -EDQUOT);
+}
+
 int main(void) {
   snprintf(d.dir, sizeof d.dir, "/tmp/shmqd-test.XXXXXX");
   CHECK(mkdtemp(d.dir), "mkdtemp");
@@ -153,12 +159,14 @@ int main(void) {
   log_number = shmq_resource(c, "log");
   shmq_client *other = shmqd_client(&d);
   hear_until_kept(1 + 2 * 2);
+  no_third();
   append(1);
 
   shmq_future *f = follow(2);
   restart(SIGTERM, 0); /* as `systemctl restart` does */
   EXPECT(shmq_await(f, &r, shmq_after_ns(50 * MILLISECOND)), -EAGAIN);
   append(2);
+  no_third(); /* what was kept is counted */
   CHECK(shmq_client_epoch(c) == 2, "epoch %u", shmq_client_epoch(c));
   EXPECT(shmq_await(f, &r, PATIENCE), 0);
   shmq_future_free(f);
