@@ -99,7 +99,7 @@ static void manual_config(FILE *to) {
       ".SH NAME\nshmqd.conf \\- configuration of shmqd\n"
       ".SH DESCRIPTION\nSections in brackets and lines of\n.IR \"key = value\" ;\n"
       "a line that begins with # or ; is a comment, and so is what follows a blank and a ;.\n"
-      "A line has at most 198 characters. Numbers of bytes may end in K, M or G (of 1024), durations in\n"
+      "A line of a file has at most 198 characters. Numbers of bytes may end in K, M or G (of 1024), durations in\n"
       "ns, us, ms, s, m or h; without a unit they are seconds. A mistake anywhere is refused with its file and line.\n"
       ".PP\nA later source overrides an earlier one, setting by setting:\n"
       "what is built in,\n.IR /usr/lib/shmq/shmqd.conf ,\n.IR /etc/shmq/shmqd.conf ,\n"

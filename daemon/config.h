@@ -113,6 +113,10 @@ unsigned config_become(struct config *running, struct config *fresh);
 
 /* Every setting and where it comes from, in a form that config_read_file reads. */
 void config_show(const struct config *config, FILE *to);
+/* From supervisor to worker, with the sources. What is taken is still to be completed. */
+void config_pass(const struct config *config, FILE *to);
+int config_take_passed(struct config *config, FILE *from, struct config_error *error);
+
 /* Every parameter there is: as text, and as the sections of a manual page. */
 void config_help(const struct section_kind *const *kinds, FILE *to);
 void config_manual(const struct section_kind *const *kinds, FILE *to);

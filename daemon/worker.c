@@ -42,7 +42,9 @@ static int read_passed_configuration(struct config *fresh, int fd) {
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
   config_init(fresh, section_kinds);
-  int rc = config_read_file(fresh, path, &error);
+  FILE *file = fopen(path, "re"); /* from its beginning */
+  int rc = file ? config_take_passed(fresh, file, &error) : -errno;
+  if (file) fclose(file);
   if (!rc) rc = config_complete(fresh, &error);
   if (rc) say(SAY_ERROR, "%s", error.text);
   return rc;

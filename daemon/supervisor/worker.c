@@ -165,7 +165,7 @@ static int pass_configuration(struct supervisor *sv, const struct config *fresh)
     if (fd >= 0) close(fd);
     return -errno;
   }
-  config_show(fresh, file);
+  config_pass(fresh, file);
   const struct channel_message m = {.what = CHANNEL_RELOAD};
   int rc = fflush(file) ? -errno : tell(sv, &m, &fd, 1);
   fclose(file);

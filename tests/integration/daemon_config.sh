@@ -172,7 +172,9 @@ export SHMQD_SOCKET=$dir/run/control
 configured() { printf '%b' "$1" >"$conf"; }
 base="[dir:tree]\npath = $dir/tree\n"
 configured "$base"
-"$shmqd" --config "$conf" --dir "$dir/run" 2>"$dir/said" &
+deep=$dir/tree/$(printf 'a-rather-long-name%.0s' $(seq 12)) # longer than a line of a file may be
+mkdir "$deep"
+"$shmqd" --config "$conf" --dir "$dir/run" --set "dir:deep.path=$deep" 2>"$dir/said" &
 daemon=$!
 until_true "$shmq" ask daemon status || finish
 reloads=0
