@@ -78,7 +78,6 @@ void wait_list_remove(struct wait_list *l, struct request *r) {
   if (!*at) return;
   *at = r->next;
   if (!*at) l->end = at;
-  request_park(r, false);
   l->count--;
   request_park(r, false);
 }

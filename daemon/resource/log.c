@@ -9,11 +9,13 @@
 #include <unistd.h>
 
 #include "resource/log_commit.h"
+#include "wait_list.h"
 
 struct log {
   struct resource base;
   struct log_commit commit;
-  struct request *readers, **readers_end; /* wait for a record */
+  struct request *readers, **readers_end; /* wait for a record that is on its way */
+  struct wait_list followers;             /* wait for somebody to append */
 };
 
 /* scratch of a request that reads */
@@ -77,9 +79,11 @@ static void read_ran(struct io_op *op, int result) {
     request_in_place(r, 0, 0, (size_t)result);
 }
 
-/* Who reads what is on its way to the file waits for that alone; a follower waits for somebody to append. */
 static void wait_for_record(struct log *log, struct request *r) {
-  request_park(r, r->in.header.op == SHMQ_LOG_FOLLOW);
+  if (r->in.header.op == SHMQ_LOG_FOLLOW) {
+    wait_list_add(&log->followers, r);
+    return;
+  }
   r->next = NULL;
   *log->readers_end = r;
   log->readers_end = &r->next;
@@ -132,8 +136,14 @@ static struct request *take_readers(struct log *log) {
   struct request *list = log->readers;
   log->readers = NULL;
   log->readers_end = &log->readers;
-  for (struct request *r = list; r; r = r->next) request_park(r, false);
   return list;
+}
+
+/* One that waits for a later record goes to the end of the list, behind those that there were. */
+static void serve_followers(struct log *log) {
+  struct request *r;
+  for (unsigned n = log->followers.count; n && (r = wait_list_take(&log->followers)); n--)
+    serve_read(r);
 }
 
 static void advanced(struct log_commit *commit) {
@@ -143,6 +153,7 @@ static void advanced(struct log_commit *commit) {
     next = list->next;
     serve_read(list);
   }
+  serve_followers(log);
 }
 
 /* ---- the table ---- */
@@ -168,6 +179,7 @@ static void log_turn(struct resource *resource) {
 /* Readers belong to their session; everybody else gets an answer soon. */
 static void log_leave(struct resource *resource, struct session *session) {
   struct log *log = (struct log *)resource;
+  wait_list_leave(&log->followers, session);
   struct request *list = take_readers(log);
   for (struct request *next; list; list = next) {
     next = list->next;
@@ -183,6 +195,7 @@ static bool log_idle(const struct resource *resource) {
 }
 
 static void log_close(struct resource *resource) {
+  wait_list_close(&((struct log *)resource)->followers);
   log_commit_close(&((struct log *)resource)->commit);
 }
 
@@ -191,6 +204,7 @@ static int log_open(struct resource *resource) {
   struct log *log = (struct log *)resource;
   const char *path = section_text(resource->section, "path");
   log->readers_end = &log->readers;
+  wait_list_open(&log->followers, resource->shard);
   int rc = log_commit_open(&log->commit, &user, resource, path,
                            (uint64_t)section_number(resource->section, "segment_bytes"),
                            (size_t)section_number(resource->section, "keys"));

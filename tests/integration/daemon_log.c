@@ -188,6 +188,42 @@ Test(daemon_log, a_follower_gets_what_comes)
   shmq_client_close(other);
 }
 
+static shmq_future *follow_first(int64_t deadline_ns) {
+  shmq_ask a = {
+      .resource = (uint16_t)log_number, .op = SHMQ_LOG_FOLLOW, .value = {1, 0}, .room = 1000};
+  shmq_future *f;
+  cr_assert_eq(shmq_request(client, &a, deadline_ns, &f), 0);
+  return f;
+}
+
+Test(daemon_log, a_follower_may_change_its_mind)
+{
+  shmq_future *f = follow_first(SHMQ_FOREVER), *stays = follow_first(SHMQ_FOREVER);
+  cr_assert_eq(shmq_await(f, &r, shmq_after_ns(20 * MILLISECOND)), -EAGAIN, "it waits");
+  cr_assert_eq(shmq_cancel(f), 0);
+  cr_assert_eq(shmq_await(f, &r, PATIENCE), -ECANCELED);
+  cr_assert_eq(r.executed, SHMQ_EXECUTED_NO);
+  shmq_future_free(f);
+  cr_assert_eq(append(SHMQ_LOG_ACK_DISK, "x", 1), 0);
+  cr_assert_eq(shmq_await(stays, &r, PATIENCE), 0);
+  cr_assert_eq(((char *)r.data)[sizeof(shmq_log_entry)], 'x');
+  shmq_future_free(stays);
+}
+
+/* The client gives up by itself; its credit comes back when the daemon does so too. */
+Test(daemon_log, a_followers_deadline_is_kept)
+{
+  shmq_client_stats stats;
+  shmq_future *f = follow_first(shmq_after_ns(30 * MILLISECOND));
+  cr_assert_eq(shmq_await(f, &r, PATIENCE), -ETIMEDOUT);
+  do {
+    nap_ms(1);
+    shmq_run_pending(client, SHMQ_NOWAIT);
+    shmq_client_get_stats(client, &stats);
+  } while (stats.answered + stats.dropped < stats.asked);
+  shmq_future_free(f);
+}
+
 Test(daemon_log, many_clients_append_and_no_number_is_missing)
 {
   enum { CLIENTS = 4, EACH = 500 };
