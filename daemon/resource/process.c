@@ -36,6 +36,7 @@ static const struct param params[] = {
      "start a child that has ended again after this delay, which doubles", PARAM_LIVE},
     {"retry_most", PARAM_DURATION, "30s", 1000000, INT64_C(3600000000000), NULL,
      "the longest such delay", PARAM_LIVE},
+    LIMIT_PARAMS,
     {0},
 };
 
@@ -287,6 +288,7 @@ static int process_open(struct resource *resource) {
   struct process *p = (struct process *)resource;
   p->framing = (int)setting(p, "framing");
   p->count = (unsigned)setting(p, "count");
+  limits_read(&p->limits, resource->section);
   wait_list_open(&p->waiting, resource->shard);
   const char *wrong = "command: cannot be made into words";
   if (wordexp(section_text(resource->section, "command"), &p->words, WRDE_NOCMD) == 0) {

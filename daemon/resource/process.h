@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include <wordexp.h>
 
+#include "rlimits.h"
 #include "resource/duplex.h"
 #include "resource/framing.h"
 #include "supervisor/restart.h"
@@ -40,6 +41,7 @@ struct process_child {
 struct process {
   struct resource base;
   wordexp_t words;
+  struct limits limits;
   int framing;
   struct process_child *children;
   unsigned count;

@@ -106,6 +106,8 @@ static int become(const struct process *p, const struct ends *ends, pid_t parent
   sigprocmask(SIG_SETMASK, &none, NULL);
   if (dup2(ends->in, STDIN_FILENO) < 0 || dup2(ends->out, STDOUT_FILENO) < 0) return errno;
   close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+  int rc = limits_set(&p->limits);
+  if (rc) return -rc;
   execvp(p->words.we_wordv[0], p->words.we_wordv);
   return errno;
 }

@@ -13,6 +13,7 @@
 #include <wordexp.h>
 
 #include "notify.h"
+#include "rlimits.h"
 #include "supervisor/output.h"
 #include "supervisor/supervisor.h"
 
@@ -73,6 +74,7 @@ static const struct param params[] = {
      "started anew when it uses so much memory; 0: never", PARAM_FIXED},
     {"log_lines", PARAM_COUNT, "100", 0, 1000000, NULL,
      "lines of its output that are logged in a second; 0: all", PARAM_FIXED},
+    LIMIT_PARAMS,
     {0},
 };
 const struct section_kind service_kind = {.name = "service",
@@ -163,7 +165,10 @@ static int run(void *ctx) {
   }
   if (setting(i, "watchdog")) set_number("WATCHDOG_USEC", setting(i, "watchdog") / 1000);
   if (wordexp(section_text(i->service->section, "command"), &words, WRDE_NOCMD)) return 126;
-  execvp(words.we_wordv[0], words.we_wordv);
+  struct limits limits;
+  limits_read(&limits, i->service->section);
+  errno = -limits_set(&limits);
+  if (!errno) execvp(words.we_wordv[0], words.we_wordv);
   say(SAY_ERROR, "%s: %s", words.we_wordv[0], strerror(errno));
   return 127;
 }

@@ -3,11 +3,11 @@
 
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "notify.h"
+#include "rlimits.h"
 #include "settings.h"
 #include "supervisor/service.h"
 #include "supervisor/store.h"
@@ -60,11 +60,7 @@ static void signalled(struct source *source, uint32_t events) {
 
 /* Signals come through a descriptor; each session needs half a dozen descriptors in the worker. */
 static int prepare_process(struct supervisor *sv) {
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-  }
+  limits_raise_own();
   signal(SIGPIPE, SIG_IGN);
   signal(SIGCHLD, SIG_DFL); /* whoever started us may have ignored it: nobody could be waited for */
   sigset_t set;

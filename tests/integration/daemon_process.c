@@ -4,12 +4,16 @@
  */
 #include <criterion/criterion.h>
 
+#include <sys/resource.h>
+
 #include "shmq/resource.h"
 #include "support/shmqd.h"
 
 static struct shmqd d;
 static shmq_client *client;
 static shmq_result r;
+
+enum { FILES = 300 };
 
 #define QUICK "retry_first = 1ms\nretry_most = 2ms\n"
 static const char config[] =
@@ -19,10 +23,16 @@ static const char config[] =
     "marker_command = .print end-of-answer-%n\n" QUICK
     "[process:cat]\ncommand = cat\nframing = length\n" QUICK
     "[process:shell]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\ntimeout = 2s\n" QUICK
+    "[process:limited]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\nlimit_memory = 100M\ntimeout = 200s\n"
+    "limit_cpu = 1s\nlimit_files = 20\nlimit_file_bytes = 64K\n" QUICK
     "[process:absent]\ncommand = /nowhere/to/be/found\n" QUICK;
 
 static void begin(void) {
   if (system("command -v bc sqlite3 >/dev/null")) cr_skip_test("bc or sqlite3 is not installed");
+  struct rlimit files;
+  MUST(getrlimit(RLIMIT_NOFILE, &files));
+  files.rlim_cur = FILES; /* and the daemon takes what it can get */
+  MUST(setrlimit(RLIMIT_NOFILE, &files));
   shmqd_new_with(&d, config);
   client = shmqd_client(&d);
 }
@@ -185,6 +195,29 @@ Test(daemon_process, a_program_that_does_not_stay_says_no)
   cr_assert_eq(r.executed, SHMQ_EXECUTED_NO);
 }
 
+Test(daemon_process, no_program_gets_more_than_its_limits)
+{
+  char text[256], files[16];
+  snprintf(files, sizeof files, "%d\n", FILES);
+  cr_assert_eq(ask("shell", "ulimit -n\n"), 0);
+  cr_assert(is(files), "the daemon's own limit is not passed on");
+  cr_assert_eq(ask("limited", "ulimit -n\n"), 0);
+  cr_assert(is("20\n"));
+  cr_assert_eq(ask("limited", "ulimit -n 21 2>/dev/null || echo no\n"), 0);
+  cr_assert(is("no\n"));
+  cr_assert_eq(ask("limited", "dd if=/dev/zero of=/dev/null bs=150M count=1 2>/dev/null || echo no\n"), 0);
+  cr_assert(is("no\n"));
+  snprintf(text, sizeof text, "head -c 100000 /dev/zero >%s/large; wc -c <%s/large\n", d.dir, d.dir);
+  cr_assert_eq(ask("limited", text), 0);
+  cr_assert(is("65536\n"));
+  cr_assert_eq(ask("limited", "while :; do :; done\n"), -ECONNRESET);
+  cr_assert_eq(shmqd_ask(client, shmq_resource(client, "limited"), SHMQ_PROCESS_STATUS, 0, 0, NULL, 0,
+                         1000, &r),
+               0);
+  snprintf(text, sizeof text, "status=%d\n", SIGXCPU);
+  cr_assert(memmem(r.data, r.size, text, strlen(text)));
+}
+
 Test(daemon_process, signals_and_status)
 {
   int shell = shmq_resource(client, "shell"), bc = shmq_resource(client, "bc");
@@ -225,7 +258,7 @@ Test(daemon_process, a_killed_worker_takes_its_children_along)
   char text[256];
   /* In the program's process group, in a group of its own, and with a parent that has gone already. */
   pid_t started[] = {start_by_shell("sleep 1000 >&2 & echo $!\n"),
-                     start_by_shell("set -m; sleep 1000 >&2 & echo $!; set +m\n"),
+                     start_by_shell("bash -c 'set -m; sleep 1000 >&2 & echo $!'\n"),
                      start_by_shell("sh -c 'sleep 1000 >&2 & echo $!'\n")};
   snprintf(text, sizeof text, "touch %s; exec sleep 1000\n", path);
   shmq_future *f = ask_async(client, "shell", text);
