@@ -133,7 +133,13 @@ static int may_serve(const struct request *r, const struct operation *o, const c
   return kind->admit ? kind->admit(r->resource, o, why) : 0;
 }
 
-/* What a dead worker had begun may have been done, though it would be refused now. */
+/* A worker that died may have done it, though it would be refused now. Where that is not marked, as in a log, which
+ * would recognise it, nobody can tell any more. */
+static enum shmq_executed executed_before(const struct request *r, const struct operation *o) {
+  return r->in.attempts > 1 && o && o->right != RIGHT_READ ? SHMQ_EXECUTED_UNKNOWN
+                                                           : SHMQ_EXECUTED_NO;
+}
+
 void resource_serve(struct request *r) {
   const struct resource_kind *kind = r->resource->kind;
   const struct operation *o = find_operation(kind, r->in.header.op);
@@ -143,7 +149,7 @@ void resource_serve(struct request *r) {
   if (o && begun && kind->begun)
     kind->begun(r);
   else if (rc)
-    request_fail(r, rc, begun ? SHMQ_EXECUTED_UNKNOWN : SHMQ_EXECUTED_NO, why);
+    request_fail(r, rc, executed_before(r, o), why);
   else
     o->serve(r);
 }

@@ -212,6 +212,7 @@ static void serve_signal(struct request *r) {
     request_refuse(r, -EINVAL, NULL);
     return;
   }
+  request_begin(r); /* the next worker's programs are others */
   for (unsigned i = 0; i < p->count; i++)
     if (!which || which == i + 1) count += process_child_signal(&p->children[i], (int)number) == 0;
   request_value(r, count, 0, NULL, 0);

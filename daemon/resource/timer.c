@@ -11,7 +11,7 @@
 #include "shmq/resource.h"
 #include "wait_list.h"
 
-enum { RETRY_NS = 100000000, NAME_MAX_BYTES = 2 * (SHMQ_NAME_MAX + 1) };
+enum { RETRY_NS = 100000000, NAME_MAX_BYTES = 2 * (SHMQ_NAME_MAX + 1), EPOCH_SHIFT = 32 };
 
 struct timers;
 
@@ -218,6 +218,11 @@ static void serve_clear(struct request *r) {
   struct timer *timer = t->first;
   uint32_t uid = session_uid(r->session);
   while (timer && timer->id != request_arg(r, 0)) timer = timer->next;
+  if (!timer && request_arg(r, 0) >> EPOCH_SHIFT < t->last_id >> EPOCH_SHIFT) {
+    request_restarted(r, -ESTALE, r->in.attempts > 1 ? SHMQ_EXECUTED_UNKNOWN : SHMQ_EXECUTED_NO,
+                      "it ended with the worker that had it");
+    return;
+  }
   if (!timer || (uid != timer->uid && !request_may(r, RIGHT_ADMIN))) {
     request_refuse(r, timer ? -EPERM : -ENOENT, timer ? "another user's timer" : "no such timer");
     return;
@@ -287,8 +292,14 @@ static void timer_close(struct resource *resource) {
   while (t->first) forget(t->first);
 }
 
+/* A timer's number names its worker as well: after a death it is not another's timer. */
+static uint64_t first_id(const struct timers *t) {
+  return (uint64_t)t->base.shard->daemon->epoch << EPOCH_SHIFT;
+}
+
 static int timer_open(struct resource *resource) {
   struct timers *t = (struct timers *)resource;
+  t->last_id = first_id(t);
   wait_list_open(&t->waiting, resource->shard);
   t->waiting.refused = no_wake;
   return 0;

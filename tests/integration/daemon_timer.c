@@ -170,6 +170,21 @@ Test(daemon_timer, a_full_queue_gets_a_single_message_later_and_misses_periods)
   cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_CLEAR, (uint64_t)id, 0, NULL, 0, 0, &r), 0);
 }
 
+Test(daemon_timer, a_timer_ends_with_its_worker_and_its_number_is_not_anothers)
+{
+  int64_t never = shmq_after_ns(1000000 * MILLISECOND);
+  int64_t before = set(client, segment, never, 0, "x");
+  shmqd_kill_worker(&d);
+  shmq_timer_entry e;
+  cr_assert_eq(list(&e), 0);
+  int64_t after = set(client, segment, never, 0, "x");
+  cr_assert_gt(after, before);
+  cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_CLEAR, (uint64_t)before, 0, NULL, 0, 0, &r), -ESTALE);
+  cr_assert_eq(r.error_class, SHMQ_CLASS_RESTARTED);
+  cr_assert_eq(r.executed, SHMQ_EXECUTED_NO);
+  cr_assert_eq(list(&e), 1, "the other is there");
+}
+
 Test(daemon_timer, what_is_not_allowed_or_not_there)
 {
   shmq_timer_entry e;
