@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The private side of `kv`: kv.c answers requests, kv_map.c is the map, kv_snapshot.c keeps the log short.
+ * The private side of `kv`: kv.c answers requests, kv_map.c is the map, kv_snapshot.c keeps the log short and
+ * kv_load.c reads what that wrote.
  *
  * Every change is a record of a log (log_commit.h) that says what the value is now and not how it was made, so
  * replaying a record twice, or over a later snapshot, does no harm. A snapshot is therefore taken in pieces
@@ -10,6 +11,7 @@
 #ifndef SHMQD_RESOURCE_KV_H
 #define SHMQD_RESOURCE_KV_H
 
+#include "resource/crc32c.h"
 #include "resource/log_commit.h"
 #include "shmq/resource.h"
 
@@ -47,12 +49,30 @@ void kv_map_clear(struct kv_map *map);
 
 /* ---- snapshots ---- */
 
+#define KV_SNAPSHOT_NAME "snapshot"
+#define KV_SNAPSHOT_MAGIC UINT64_C(0x31504e5356514853) /* "SHQVSNP1" */
+
+/* Of the file; behind it each entry: shmq_kv_entry, key, value. */
+struct kv_snapshot_header {
+  uint64_t magic;
+  uint64_t start;
+  uint64_t count;
+  uint64_t bytes; /* of the entries */
+  uint32_t crc;   /* of the entries, then of the fields above */
+  uint32_t reserved;
+};
+
+static inline uint32_t kv_snapshot_crc(uint32_t entries, const struct kv_snapshot_header *h) {
+  return crc32c(entries, h, offsetof(struct kv_snapshot_header, crc));
+}
+
 enum kv_snapshot_state {
   SNAPSHOT_NONE,
   SNAPSHOT_OPENING,
   SNAPSHOT_WRITING,
   SNAPSHOT_WAITING, /* until what it may contain is in the log on the disk */
-  SNAPSHOT_FINISHING
+  SNAPSHOT_FINISHING,
+  SNAPSHOT_DISCARDING
 };
 
 struct kv_snapshot {

@@ -4,6 +4,7 @@
  * the disk. The log may then forget what is older.
  *
  *   NONE -> OPENING -> WRITING ... -> WAITING -> FINISHING -> NONE
+ *              +----------+-- it failed --+----------+--> DISCARDING -> NONE
  *
  * WAITING: entries may be in the file whose records are not on the disk yet. If the machine stopped then, the map would
  * come back with a change that nobody was promised and without an older one, which is no state it ever had.
@@ -11,16 +12,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "resource/crc32c.h"
 #include "resource/kv.h"
 
-#define SNAPSHOT_NAME "snapshot"
-#define SNAPSHOT_TEMP "snapshot.tmp"
-#define SNAPSHOT_MAGIC UINT64_C(0x31504e5356514853) /* "SHQVSNP1" */
+#define SNAPSHOT_TEMP KV_SNAPSHOT_NAME ".tmp"
 
 enum {
   PIECE_BYTES = 256 << 10,
@@ -29,86 +26,8 @@ enum {
   KEEP_RECORDS = 65536,
 };
 
-struct header {
-  uint64_t magic;
-  uint64_t start;
-  uint64_t count;
-  uint64_t bytes; /* of the entries behind the header */
-  uint32_t crc;   /* of the entries, then of the fields above */
-  uint32_t reserved;
-};
-
-static uint32_t header_crc(uint32_t crc, const struct header *h) {
-  return crc32c(crc, h, offsetof(struct header, crc));
-}
-
-/* ---- loading ---- */
-
-static int load_entry(struct kv *kv, const char **at, size_t *left) {
-  shmq_kv_entry e;
-  if (*left < sizeof e) return -EBADMSG;
-  memcpy(&e, *at, sizeof e);
-  *at += sizeof e;
-  *left -= sizeof e;
-  if (e.key_bytes > SHMQ_KV_KEY_MAX || *left < (size_t)e.key_bytes + e.value_bytes)
-    return -EBADMSG;
-  struct kv_entry *entry = kv_entry_new(*at, e.key_bytes, e.value_bytes);
-  if (!entry) return -ENOMEM;
-  memcpy(kv_entry_value(entry), *at + e.key_bytes, e.value_bytes);
-  entry->version = e.version;
-  kv_map_put(&kv->map, entry);
-  *at += e.key_bytes + e.value_bytes;
-  *left -= e.key_bytes + e.value_bytes;
-  return 0;
-}
-
-static int load_from(struct kv *kv, const char *data, size_t bytes) {
-  struct header h;
-  if (bytes < sizeof h) return -EBADMSG;
-  memcpy(&h, data, sizeof h);
-  data += sizeof h;
-  bytes -= sizeof h;
-  if (h.magic != SNAPSHOT_MAGIC || h.reserved || h.bytes != bytes ||
-      h.crc != header_crc(crc32c(0, data, bytes), &h))
-    return -EBADMSG;
-  int rc = 0;
-  for (uint64_t i = 0; i < h.count && !rc; i++) rc = load_entry(kv, &data, &bytes);
-  kv->start = h.start;
-  return rc ? rc : bytes ? -EBADMSG : 0;
-}
-
-int kv_snapshot_load(struct kv *kv) {
-  struct stat st;
-  int fd = openat(kv->commit.files.directory, SNAPSHOT_NAME, O_RDONLY | O_CLOEXEC);
-  kv->start = 0;
-  if (fd < 0) return errno == ENOENT ? 0 : -errno;
-  int rc = fstat(fd, &st) ? -errno : st.st_size == 0 ? -EBADMSG : 0;
-  size_t bytes = rc ? 0 : (size_t)st.st_size;
-  void *data = rc ? MAP_FAILED : mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (!rc && data == MAP_FAILED) rc = -errno;
-  close(fd);
-  if (rc) return rc;
-  rc = load_from(kv, data, bytes);
-  munmap(data, bytes);
-  if (rc == -EBADMSG) say(SAY_ERROR, "[%s] the snapshot is damaged", kv->commit.label);
-  return rc;
-}
-
-/* ---- taking one ---- */
-
 static struct kv *kv_of(struct io_op *op) {
   return (struct kv *)((char *)op - offsetof(struct kv, snapshot.op));
-}
-
-static void give_up(struct kv *kv, int error) {
-  struct kv_snapshot *s = &kv->snapshot;
-  if (!s->spoilt)
-    say(SAY_WARNING, "[%s] no snapshot: %s", kv->commit.label, strerror(-error));
-  if (s->fd >= 0) close(s->fd);
-  free(s->buffer);
-  s->buffer = NULL;
-  s->state = SNAPSHOT_NONE;
-  kv->logged = 0; /* the next try comes when as much has been logged again */
 }
 
 static void call(struct kv *kv, int (*work)(struct io_op *), void (*done)(struct io_op *, int)) {
@@ -116,19 +35,50 @@ static void call(struct kv *kv, int (*work)(struct io_op *), void (*done)(struct
   io_submit(kv->commit.io, &kv->snapshot.op);
 }
 
+static void ended(struct kv *kv) {
+  free(kv->snapshot.buffer);
+  kv->snapshot.buffer = NULL;
+  kv->snapshot.state = SNAPSHOT_NONE;
+}
+
+/* On a helper thread. A disk may be full because of it. */
+static int discard(struct io_op *op) {
+  const struct kv *kv = kv_of(op);
+  if (kv->snapshot.fd >= 0) close(kv->snapshot.fd);
+  return unlinkat(kv->commit.files.directory, SNAPSHOT_TEMP, 0) && errno != ENOENT ? -errno : 0;
+}
+
+static void discarded(struct io_op *op, int result) {
+  struct kv *kv = kv_of(op);
+  if (result)
+    say(SAY_WARNING, "[%s] %s: %s", kv->commit.label, SNAPSHOT_TEMP, strerror(-result));
+  ended(kv);
+}
+
+/* The next try comes when as much has been logged again. */
+static void give_up(struct kv *kv, int error) {
+  struct kv_snapshot *s = &kv->snapshot;
+  if (!s->spoilt)
+    say(SAY_ERROR, "[%s] no snapshot: %s", kv->commit.label, strerror(-error));
+  kv->logged = 0;
+  s->state = SNAPSHOT_DISCARDING;
+  call(kv, discard, discarded);
+}
+
 /* On a helper thread: whole, on the disk, in its place. */
 static int finish(struct io_op *op) {
   const struct kv *kv = kv_of(op);
   const struct kv_snapshot *s = &kv->snapshot;
   int directory = kv->commit.files.directory;
-  struct header h = {.magic = SNAPSHOT_MAGIC,
+  struct kv_snapshot_header h = {.magic = KV_SNAPSHOT_MAGIC,
                      .start = s->start,
                      .count = s->count,
                      .bytes = s->offset - sizeof h};
-  h.crc = header_crc(s->crc, &h);
-  if (pwrite(s->fd, &h, sizeof h, 0) != (ssize_t)sizeof h) return -EIO;
+  h.crc = kv_snapshot_crc(s->crc, &h);
+  ssize_t n = pwrite(s->fd, &h, sizeof h, 0);
+  if (n != (ssize_t)sizeof h) return n < 0 ? -errno : -EIO;
   if (fsync(s->fd)) return -errno;
-  if (renameat(directory, SNAPSHOT_TEMP, directory, SNAPSHOT_NAME)) return -errno;
+  if (renameat(directory, SNAPSHOT_TEMP, directory, KV_SNAPSHOT_NAME)) return -errno;
   return fsync(directory) ? -errno : 0;
 }
 
@@ -140,9 +90,7 @@ static void finished(struct io_op *op, int result) {
     return;
   }
   close(s->fd);
-  free(s->buffer);
-  s->buffer = NULL;
-  s->state = SNAPSHOT_NONE;
+  ended(kv);
   kv->start = s->start;
   if (s->start <= KEEP_RECORDS || kv->commit.state == LOG_TURNING) return;
   int rc = log_files_trim(&kv->commit.files, s->start - KEEP_RECORDS);
@@ -241,7 +189,7 @@ static void begin(struct kv *kv) {
   *s = (struct kv_snapshot){.state = SNAPSHOT_OPENING,
                             .fd = -1,
                             .start = kv->commit.next,
-                            .offset = sizeof(struct header),
+                            .offset = sizeof(struct kv_snapshot_header),
                             .buffer = malloc(PIECE_BYTES)};
   kv->logged = 0;
   if (s->buffer)

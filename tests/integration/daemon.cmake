@@ -89,7 +89,7 @@ target_include_directories(shmqd-faults PRIVATE ${PROJECT_SOURCE_DIR}/daemon ${P
 target_compile_options(shmqd-faults PRIVATE -Wno-missing-prototypes)
 set_target_properties(shmqd-faults PROPERTIES C_VISIBILITY_PRESET default) # libraries see what is wrapped
 target_link_libraries(shmqd-faults PRIVATE shmq::shmq shmq::pin PkgConfig::liburing PkgConfig::inih Threads::Threads)
-foreach(call io_submit write pwrite pread preadv2 fsync fdatasync)
+foreach(call io_submit write pwrite pread preadv2 fsync fdatasync renameat)
   target_link_options(shmqd-faults PRIVATE -Wl,--wrap=${call})
 endforeach()
 foreach(rung IN LISTS rungs)

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "shmq/resource.h"
 #include "support/faults.h"
 #include "support/shmqd.h"
 
@@ -15,7 +16,7 @@ enum { BATCH = 8, RECORD_BYTES = 3000, GOOD = 20 };
 static struct shmqd d;
 static struct faults *faults;
 static shmq_client *client;
-static int log_number, tree;
+static int log_number, tree, map;
 static shmq_result r;
 static char control[] = "/tmp/shmqd-faults.XXXXXX";
 
@@ -23,6 +24,7 @@ static void connect_anew(void) {
   client = shmqd_client(&d);
   MUST(log_number = shmq_resource(client, "log"));
   MUST(tree = shmq_resource(client, "tree"));
+  MUST(map = shmq_resource(client, "map"));
 }
 
 static void said_path(char to[128]) { snprintf(to, 128, "%s/said", d.dir); }
@@ -46,7 +48,7 @@ static void begin(void) {
   faults = mmap(NULL, sizeof *faults, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close(fd);
   setenv("TEST_FAULTS", control, 1);
-  shmqd_new(&d);
+  shmqd_new_with(&d, "[daemon]\nrestart_first = 1ms\n[kv:map]\npath = %s/map\nsnapshot_bytes = 64K\n");
   cr_assert_eq(shmqd_stop(&d, SIGTERM), 0);
   restart();
   connect_anew();
@@ -65,6 +67,13 @@ static void arm(enum fault fault, int error) {
   faults->after = 0;
   faults->syncs = 0;
   faults->error = error;
+  faults->suffix[0] = 0;
+  faults->armed = (int)fault;
+}
+
+static void arm_for(const char *suffix, enum fault fault, int error) {
+  arm(FAULT_NONE, error);
+  snprintf(faults->suffix, sizeof faults->suffix, "%s", suffix);
   faults->armed = (int)fault;
 }
 
@@ -228,6 +237,101 @@ Test(daemon_faults, log_that_cannot_be_read_back)
   if (rc) cr_assert(it_said("cannot be read back"));
   shmq_future_free(next);
   kill_and_look();
+}
+
+/* ---- kv: its snapshots ---- */
+
+enum { KEYS = 40, VALUE_BYTES = 3000 };
+static unsigned char value_of[KEYS];
+
+static void put_keys(unsigned char value) {
+  char data[2 + VALUE_BYTES];
+  for (int key = 0; key < KEYS; key++) {
+    memcpy(data, (char[]){'k', (char)key}, 2);
+    memset(data + 2, value, VALUE_BYTES);
+    cr_assert_eq(shmqd_ask(client, map, SHMQ_KV_PUT, 2, 0, data, sizeof data, 0, &r), 0);
+    value_of[key] = value;
+  }
+}
+
+static void check_keys(void) {
+  for (int key = 0; key < KEYS; key++) {
+    const char name[] = {'k', (char)key};
+    cr_assert_eq(shmqd_ask(client, map, SHMQ_KV_GET, 0, 0, name, 2, VALUE_BYTES, &r), 0);
+    cr_assert_eq(r.size, VALUE_BYTES);
+    for (size_t i = 0; i < r.size; i++) cr_assert_eq(((unsigned char *)r.data)[i], value_of[key]);
+  }
+}
+
+/* The time of the last snapshot that is in its place, 0: there is none. */
+static int64_t snapshot_time(const char *name) {
+  char path[160];
+  struct stat st;
+  snprintf(path, sizeof path, "%s/map/%s", d.dir, name);
+  if (stat(path, &st)) return 0;
+  return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+}
+
+static void kill_and_check_keys(void) {
+  shmq_client_close(client);
+  shmqd_kill_all(&d);
+  restart();
+  connect_anew();
+  check_keys();
+}
+
+/* A snapshot that fails costs nothing but itself, and the next one is taken. */
+static void fault_under_snapshot(const char *suffix, enum fault fault, int error) {
+  unsigned char value = 0;
+  while (!snapshot_time("snapshot")) put_keys(++value);
+  arm_for(suffix, fault, error);
+  while (!faults->happened) put_keys(++value);
+  if (fault != FAULT_WRITE_SHORT)
+    while (!it_said("no snapshot: ")) nap_ms(1);
+  check_keys();
+  kill_and_check_keys();
+  int64_t before = snapshot_time("snapshot");
+  while (snapshot_time("snapshot") == before) put_keys(++value);
+  while (snapshot_time("snapshot.tmp")) nap_ms(1); /* another may be under way */
+  kill_and_check_keys();
+}
+
+Test(daemon_faults, snapshot_enospc)
+{ fault_under_snapshot("/snapshot.tmp", FAULT_WRITE_TORN, ENOSPC); }
+Test(daemon_faults, snapshot_eio)
+{ fault_under_snapshot("/snapshot.tmp", FAULT_WRITE_ERROR, EIO); }
+Test(daemon_faults, snapshot_short_write)
+{ fault_under_snapshot("/snapshot.tmp", FAULT_WRITE_SHORT, 0); }
+Test(daemon_faults, snapshot_sync_fails)
+{ fault_under_snapshot("/snapshot.tmp", FAULT_SYNC_ERROR, EIO); }
+Test(daemon_faults, snapshot_rename_fails)
+{ fault_under_snapshot("/map", FAULT_RENAME_ERROR, ENOSPC); }
+Test(daemon_faults, snapshot_directory_sync_fails)
+{ fault_under_snapshot("/map", FAULT_SYNC_ERROR, EIO); }
+
+/* A full disk is not kept full by what nobody will use. */
+Test(daemon_faults, snapshot_that_failed_is_removed)
+{
+  arm_for("/snapshot.tmp", FAULT_WRITE_TORN, ENOSPC);
+  for (unsigned char value = 1; !faults->happened; value++) put_keys(value);
+  while (!it_said("no snapshot: ")) nap_ms(1);
+  while (snapshot_time("snapshot.tmp")) nap_ms(1);
+  check_keys();
+}
+
+/* The worker that cannot read it back says so and is started again; nothing is served from half of it. */
+Test(daemon_faults, snapshot_that_cannot_be_read)
+{
+  for (unsigned char value = 1; !snapshot_time("snapshot"); value++) put_keys(value);
+  arm_for("/snapshot", FAULT_READ_ERROR, EIO);
+  shmqd_kill_worker(&d);
+  check_keys();
+  cr_assert_eq(faults->happened, 1);
+  cr_assert(it_said("the snapshot cannot be read"));
+  arm_for("/snapshot", FAULT_READ_SHORT, 0);
+  shmqd_kill_worker(&d);
+  check_keys();
+  cr_assert_eq(faults->happened, 1);
 }
 
 /* ---- dir ---- */

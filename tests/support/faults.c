@@ -6,8 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -22,6 +25,7 @@ ssize_t __real_pread(int fd, void *data, size_t bytes, off_t offset);
 ssize_t __real_preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags);
 int __real_fsync(int fd);
 int __real_fdatasync(int fd);
+int __real_renameat(int from, const char *old, int to, const char *new);
 
 static struct faults *faults(void) {
   static struct faults *shared, none;
@@ -39,11 +43,25 @@ static bool is_file(int fd) {
   return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
 }
 
+static bool has_suffix(const char *text, size_t bytes, const char *suffix) {
+  size_t n = strlen(suffix);
+  return n <= bytes && memcmp(text + bytes - n, suffix, n) == 0;
+}
+
+static bool is_concerned(int fd, const char *suffix) {
+  char link[64], path[PATH_MAX];
+  if (!*suffix) return true;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t n = readlink(link, path, sizeof path);
+  return n > 0 && has_suffix(path, (size_t)n, suffix);
+}
+
 /* Does one from `first` to `last` happen now? */
 static enum fault strikes(int fd, enum fault first, enum fault last) {
   struct faults *f = faults();
   int armed = f->armed;
-  if (armed < (int)first || armed > (int)last || !is_file(fd)) return FAULT_NONE;
+  if (armed < (int)first || armed > (int)last) return FAULT_NONE;
+  if (!is_file(fd) || !is_concerned(fd, f->suffix)) return FAULT_NONE;
   if (atomic_fetch_sub(&f->after, 1) > 0) return FAULT_NONE;
   if (!atomic_compare_exchange_strong(&f->armed, &armed, FAULT_NONE)) return FAULT_NONE;
   f->happened++;
@@ -141,3 +159,9 @@ static bool sync_strikes(int fd) {
 }
 int __wrap_fsync(int fd) { return sync_strikes(fd) ? (int)failed() : __real_fsync(fd); }
 int __wrap_fdatasync(int fd) { return sync_strikes(fd) ? (int)failed() : __real_fdatasync(fd); }
+
+/* By the directory that it goes to. */
+int __wrap_renameat(int from, const char *old, int to, const char *new) {
+  if (strikes(to, FAULT_RENAME_ERROR, FAULT_RENAME_ERROR) != FAULT_NONE) return (int)failed();
+  return __real_renameat(from, old, to, new);
+}

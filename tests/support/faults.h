@@ -17,12 +17,14 @@ enum fault {
   FAULT_SYNC_ERROR,
   FAULT_READ_SHORT,
   FAULT_READ_ERROR,
+  FAULT_RENAME_ERROR,
 };
 
 struct faults {
   _Atomic int armed;    /* enum fault; once, then none */
   _Atomic int after;    /* so many of its kind go well before */
   _Atomic int error;    /* a positive errno */
+  char suffix[32];      /* of the paths of the files that it concerns; "": all */
   _Atomic int happened; /* how many */
   _Atomic int syncs;    /* all that were asked of the ring */
 };
