@@ -8,8 +8,9 @@ static int compare(const struct alarm *a, const struct alarm *b) {
   return (uintptr_t)a < (uintptr_t)b ? -1 : a != b;
 }
 
-/* RB_GENERATE_STATIC wants a macro of libbsd's that only its overlay of the system's headers defines. */
-RB_GENERATE_INTERNAL(alarms, alarm, node, compare, static __attribute__((unused)))
+/* Not static: we use only some of them. */
+RB_PROTOTYPE(alarms, alarm, node, compare)
+RB_GENERATE(alarms, alarm, node, compare)
 
 void alarm_clear(struct alarms *alarms, struct alarm *alarm) {
   if (alarm->set) RB_REMOVE(alarms, alarms, alarm);

@@ -13,7 +13,9 @@ static int compare(const struct kv_entry *a, const struct kv_entry *b) {
   return order ? order : a->key_bytes < b->key_bytes ? -1 : a->key_bytes > b->key_bytes;
 }
 
-RB_GENERATE_INTERNAL(kv_tree, kv_entry, node, compare, static __attribute__((unused)))
+/* Not static: we use only some of them. */
+RB_PROTOTYPE(kv_tree, kv_entry, node, compare)
+RB_GENERATE(kv_tree, kv_entry, node, compare)
 
 size_t kv_entry_bytes(size_t key_bytes, size_t value_bytes) {
   return sizeof(struct kv_entry) + key_bytes + value_bytes;
