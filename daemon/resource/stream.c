@@ -3,57 +3,20 @@
  * A connection that the daemon owns. Requests of all clients go out over it one behind the other, each as whole frames,
  * and the peer answers in the same order; so the answers find their requests by counting.
  *
- *   DOWN -> RESOLVING -> CONNECTING -> UP -> CLOSING -> DOWN
- *
  * Who waits in `waiting` has sent nothing, and learns so when the connection breaks or cannot be made (NO). In `sent`
  * are requests whose bytes are in the buffer: if one of those was written, nobody knows what the peer has done (UNKNOWN).
  */
+#include "resource/stream.h"
+
 #include <fcntl.h>
-#include <netdb.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "resource/duplex.h"
-#include "resource/framing.h"
 #include "shmq/resource.h"
-#include "supervisor/restart.h"
-#include "wait_list.h"
 
-enum stream_state { STREAM_DOWN, STREAM_RESOLVING, STREAM_CONNECTING, STREAM_UP, STREAM_CLOSING };
 enum { FRAMES_MAX = 65536 };
-
-struct address {
-  struct sockaddr_storage name;
-  socklen_t bytes;
-};
-
-struct stream {
-  struct resource base;
-  enum stream_state state;
-  enum framing framing;
-  int fd; /* while it connects */
-  struct address address;
-  struct io_op op, cancel;
-  unsigned pending;
-  unsigned attempts;
-  int error; /* why it is down */
-  int64_t since_ns;
-  struct restart backoff;
-  struct alarm again;  /* the next attempt */
-  struct alarm limit;  /* of an attempt, and of the peer's silence */
-  struct duplex duplex;
-  struct framer framer;
-  struct wait_list waiting;
-  struct request *sent, **sent_end, *unwritten; /* unwritten: the first in `sent` not begun */
-  unsigned sent_count;
-  uint64_t queued;             /* bytes ever put into the buffer of this connection */
-  uint64_t answered, connects; /* for the status */
-};
 
 /* scratch of a request that is sent */
 enum { SENT_BEGIN, SENT_END, SENT_FRAMES, SENT_GOT, SENT_BYTES };
@@ -79,28 +42,21 @@ static const struct param params[] = {
     {0},
 };
 
-static int64_t setting(const struct stream *s, const char *key) {
-  return section_number(s->base.section, key);
-}
-static struct alarms *alarms_of(const struct stream *s) { return &s->base.shard->alarms; }
-static struct io *io_of(const struct stream *s) { return s->base.shard->io; }
 static struct stream *stream_of(struct duplex *d) {
   return (struct stream *)((char *)d - offsetof(struct stream, duplex));
 }
 
 /* ---- down and up ---- */
 
-static void connect_now(struct stream *s);
-
 static void again(struct alarm *alarm) {
-  connect_now((struct stream *)((char *)alarm - offsetof(struct stream, again)));
+  stream_connect((struct stream *)((char *)alarm - offsetof(struct stream, again)));
 }
 
 /* Nothing was sent for those who wait: they may ask somebody else. */
-static void went_down(struct stream *s, int error) {
-  const struct restart_policy policy = {.first_ns = setting(s, "retry_first"),
-                                        .most_ns = setting(s, "retry_most"),
-                                        .reset_ns = setting(s, "retry_most")};
+void stream_went_down(struct stream *s, int error) {
+  const struct restart_policy policy = {.first_ns = stream_setting(s, "retry_first"),
+                                        .most_ns = stream_setting(s, "retry_most"),
+                                        .reset_ns = stream_setting(s, "retry_most")};
   int64_t now = shmq_now_ns();
   int64_t delay = restart_after(&s->backoff, &policy, s->since_ns, now, (uint32_t)random());
   if (error != s->error)
@@ -108,19 +64,19 @@ static void went_down(struct stream *s, int error) {
         section_text(s->base.section, "connect"), strerror(-error));
   s->state = STREAM_DOWN;
   s->error = error;
-  alarm_clear(alarms_of(s), &s->limit);
-  if (!s->base.shard->daemon->draining) alarm_set(alarms_of(s), &s->again, now + delay);
+  alarm_clear(stream_alarms(s), &s->limit);
+  if (!s->base.shard->daemon->draining) alarm_set(stream_alarms(s), &s->again, now + delay);
   wait_list_fail(&s->waiting, error, "the connection is down");
 }
 
 static void send_waiting(struct stream *s);
 
-static void went_up(struct stream *s, int fd) {
+void stream_went_up(struct stream *s, int fd) {
   int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (other < 0) {
     int error = -errno;
     close(fd);
-    went_down(s, error);
+    stream_went_down(s, error);
     return;
   }
   s->state = STREAM_UP;
@@ -129,118 +85,18 @@ static void went_up(struct stream *s, int fd) {
   s->connects++;
   s->queued = 0;
   s->framer.scanned = 0;
-  alarm_clear(alarms_of(s), &s->limit);
-  duplex_open(&s->duplex, io_of(s), fd, other);
+  alarm_clear(stream_alarms(s), &s->limit);
+  duplex_open(&s->duplex, stream_io(s), fd, other);
   send_waiting(s);
-}
-
-/* ---- connecting ---- */
-
-static void cancelled(struct io_op *op, int result) {
-  (void)result;
-  ((struct stream *)op->buffer)->pending--;
 }
 
 /* An attempt that takes too long, or a peer that is silent for too long. */
 static void too_late(struct alarm *alarm) {
   struct stream *s = (struct stream *)((char *)alarm - offsetof(struct stream, limit));
-  if (s->state == STREAM_UP) {
+  if (s->state == STREAM_UP)
     duplex_break(&s->duplex, -ETIMEDOUT);
-  } else if (s->state == STREAM_CONNECTING) {
-    s->cancel = (struct io_op){
-        .what = IO_CANCEL, .fd = -1, .target = &s->op, .buffer = s, .done = cancelled};
-    s->pending++;
-    io_submit(io_of(s), &s->cancel);
-  }
-}
-
-static void connected(struct io_op *op, int result) {
-  struct stream *s = op->buffer;
-  int error = 0;
-  socklen_t size = sizeof error;
-  s->pending--;
-  if (result == -ECANCELED)
-    error = ETIMEDOUT;
-  else if (result < 0)
-    error = -result;
-  else if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &size))
-    error = errno;
-  if (!error) {
-    went_up(s, s->fd);
-    return;
-  }
-  close(s->fd);
-  went_down(s, -error);
-}
-
-static void start_connect(struct stream *s) {
-  s->fd = socket(s->address.name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  int rc = s->fd < 0 ? -errno : 0;
-  if (!rc && connect(s->fd, (struct sockaddr *)&s->address.name, s->address.bytes)) rc = -errno;
-  if (!rc) {
-    went_up(s, s->fd);
-  } else if (rc == -EINPROGRESS) {
-    s->state = STREAM_CONNECTING;
-    s->op = (struct io_op){
-        .what = IO_POLL, .fd = s->fd, .flags = POLLOUT, .buffer = s, .done = connected};
-    s->pending++;
-    io_submit(io_of(s), &s->op);
-    alarm_set(alarms_of(s), &s->limit, shmq_after_ns(setting(s, "timeout")));
-  } else {
-    if (s->fd >= 0) close(s->fd);
-    went_down(s, rc);
-  }
-}
-
-static int address_of_path(struct address *a, const char *path) {
-  struct sockaddr_un *un = (struct sockaddr_un *)&a->name;
-  if (strlen(path) >= sizeof un->sun_path) return -ENAMETOOLONG;
-  *un = (struct sockaddr_un){.sun_family = AF_UNIX};
-  memcpy(un->sun_path, path, strlen(path));
-  a->bytes = sizeof *un;
-  return 0;
-}
-
-/* HOST:PORT. A host with several addresses has each tried in its turn. */
-static int address_of_host(struct address *a, const char *text, unsigned turn) {
-  char host[256];
-  const char *port = strrchr(text, ':');
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL, *one;
-  unsigned n = 0;
-  snprintf(host, sizeof host, "%.*s", (int)(port - text), text);
-  if (getaddrinfo(host, port + 1, &hints, &list)) return -EHOSTUNREACH;
-  for (one = list; one; one = one->ai_next) n++;
-  for (one = list, n = turn % n; n; n--) one = one->ai_next;
-  memcpy(&a->name, one->ai_addr, one->ai_addrlen);
-  a->bytes = one->ai_addrlen;
-  freeaddrinfo(list);
-  return 0;
-}
-
-/* On a helper thread: names take their time. */
-static int resolve(struct io_op *op) {
-  struct stream *s = op->buffer;
-  const char *text = section_text(s->base.section, "connect");
-  if (strncmp(text, "unix:", 5) == 0) return address_of_path(&s->address, text + 5);
-  return address_of_host(&s->address, text + 4, s->attempts);
-}
-
-static void resolved(struct io_op *op, int result) {
-  struct stream *s = op->buffer;
-  s->pending--;
-  if (result)
-    went_down(s, result);
-  else
-    start_connect(s);
-}
-
-static void connect_now(struct stream *s) {
-  s->state = STREAM_RESOLVING;
-  s->since_ns = shmq_now_ns();
-  s->attempts++;
-  s->op = (struct io_op){.what = IO_CALL, .fd = -1, .buffer = s, .call = resolve, .done = resolved};
-  s->pending++;
-  io_submit(io_of(s), &s->op);
+  else if (s->state == STREAM_CONNECTING)
+    stream_cancel_connect(s);
 }
 
 /* ---- requests out ---- */
@@ -272,7 +128,7 @@ static uint64_t frames_of(const struct request *r) {
 
 static int check(const struct stream *s, const char *data, size_t bytes, uint64_t frames) {
   if (frames > FRAMES_MAX) return -EINVAL;
-  int rc = framer_check(s->framing, (size_t)setting(s, "frame_bytes"), data, bytes, frames);
+  int rc = framer_check(s->framing, (size_t)stream_setting(s, "frame_bytes"), data, bytes, frames);
   return rc || s->framing != FRAMING_RESP ? rc : check_commands(s, data, bytes);
 }
 
@@ -303,11 +159,11 @@ static void send_one(struct stream *s, struct request *r) {
   s->sent_end = &r->next;
   if (!s->unwritten) s->unwritten = r;
   if (s->sent_count++ == 0)
-    alarm_set(alarms_of(s), &s->limit, shmq_after_ns(setting(s, "timeout")));
+    alarm_set(stream_alarms(s), &s->limit, shmq_after_ns(stream_setting(s, "timeout")));
 }
 
 static void send_waiting(struct stream *s) {
-  while (s->state == STREAM_UP && s->sent_count < (unsigned)setting(s, "pipeline")) {
+  while (s->state == STREAM_UP && s->sent_count < (unsigned)stream_setting(s, "pipeline")) {
     struct request *r = wait_list_take(&s->waiting);
     if (!r) break;
     send_one(s, r);
@@ -334,7 +190,7 @@ static void serve_ask(struct request *r) {
 /* What was sent in this turn goes out with few calls. */
 static void stream_turn(struct resource *resource) {
   struct stream *s = (struct stream *)resource;
-  if (s->state == STREAM_DOWN && !s->again.set && !resource->shard->daemon->draining) connect_now(s);
+  if (s->state == STREAM_DOWN && !s->again.set && !resource->shard->daemon->draining) stream_connect(s);
   if (s->state == STREAM_UP && s->duplex.out_bytes) duplex_flush(&s->duplex);
 }
 
@@ -388,9 +244,9 @@ static void received(struct duplex *d) {
   }
   duplex_consume(d, used);
   if (s->sent)
-    alarm_set(alarms_of(s), &s->limit, shmq_after_ns(setting(s, "timeout")));
+    alarm_set(stream_alarms(s), &s->limit, shmq_after_ns(stream_setting(s, "timeout")));
   else
-    alarm_clear(alarms_of(s), &s->limit);
+    alarm_clear(stream_alarms(s), &s->limit);
   send_waiting(s);
 }
 
@@ -404,7 +260,7 @@ static void closed(struct duplex *d, int error) {
     else
       request_fail(r, error, SHMQ_EXECUTED_NO, "the connection broke before it was sent");
   }
-  went_down(s, error);
+  stream_went_down(s, error);
 }
 
 /* ---- the table ---- */
@@ -440,8 +296,8 @@ static bool stream_idle(const struct resource *resource) {
 
 static void stream_close(struct resource *resource) {
   struct stream *s = (struct stream *)resource;
-  alarm_clear(alarms_of(s), &s->again);
-  alarm_clear(alarms_of(s), &s->limit);
+  alarm_clear(stream_alarms(s), &s->again);
+  alarm_clear(stream_alarms(s), &s->limit);
   wait_list_close(&s->waiting);
   duplex_free(&s->duplex);
   if (s->state == STREAM_CONNECTING) close(s->fd);
@@ -458,8 +314,8 @@ static int stream_open(struct resource *resource) {
         resource->section->name, to);
     return -EINVAL;
   }
-  s->framing = (enum framing)setting(s, "framing");
-  s->framer = (struct framer){.framing = s->framing, .most = (size_t)setting(s, "frame_bytes")};
+  s->framing = (enum framing)stream_setting(s, "framing");
+  s->framer = (struct framer){.framing = s->framing, .most = (size_t)stream_setting(s, "frame_bytes")};
   s->duplex = (struct duplex){
       .in_fd = -1, .out_fd = -1, .received = received, .writing = writing, .closed = closed};
   s->again.ring = again;
