@@ -11,17 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* scratch of a request, behind the log's */
-enum { KV_VALUE0 = COMMIT_SCRATCH, KV_VALUE1, KV_SIZE /* of the answer, or a negative errno */ };
-
-enum { RECORD_SET = 1, RECORD_DELETE, NUMBER_BYTES = 24 };
-
-/* A record of the log: this, the key and, for a value that was set, the value. */
-struct record {
-  uint32_t what;
-  uint32_t key_bytes;
-};
-
 static const struct param params[] = {
     RIGHTS_PARAM,
     {"path", PARAM_PATH, NULL, 0, 0, NULL,
@@ -38,7 +27,6 @@ static const struct param params[] = {
     {0},
 };
 
-static struct kv *kv_of_request(const struct request *r) { return (struct kv *)r->resource; }
 static struct kv *kv_of_commit(struct log_commit *c) {
   return (struct kv *)((char *)c - offsetof(struct kv, commit));
 }
@@ -53,7 +41,7 @@ static int forget(struct log_commit *commit) {
   return kv_snapshot_load(kv);
 }
 
-static int replay_set(struct kv *kv, const struct record *record, const char *key,
+static int replay_set(struct kv *kv, const struct kv_record *record, const char *key,
                       size_t value_bytes, uint64_t number) {
   struct kv_entry *e = kv_entry_new(key, record->key_bytes, value_bytes);
   if (!e) return -ENOMEM;
@@ -65,7 +53,7 @@ static int replay_set(struct kv *kv, const struct record *record, const char *ke
 
 static int replay(struct log_commit *commit, const struct log_frame *frame) {
   struct kv *kv = kv_of_commit(commit);
-  struct record record;
+  struct kv_record record;
   if (frame->number < kv->start) return 0;
   if (frame->bytes < sizeof record) return -EBADMSG;
   kv->logged += log_frame_bytes(frame->bytes);
@@ -73,9 +61,9 @@ static int replay(struct log_commit *commit, const struct log_frame *frame) {
   const char *key = (const char *)(frame + 1) + sizeof record;
   size_t left = frame->bytes - sizeof record;
   if (record.key_bytes > left || record.key_bytes > SHMQ_KV_KEY_MAX) return -EBADMSG;
-  if (record.what == RECORD_SET)
+  if (record.what == KV_RECORD_SET)
     return replay_set(kv, &record, key, left - record.key_bytes, frame->number);
-  if (record.what != RECORD_DELETE) return -EBADMSG;
+  if (record.what != KV_RECORD_DELETE) return -EBADMSG;
   struct kv_entry *e = kv_map_find(&kv->map, key, record.key_bytes);
   if (e) kv_map_remove(&kv->map, e);
   kv->deleted = frame->number;
@@ -121,169 +109,30 @@ static void answer_read(struct request *r, uint64_t seen, uint64_t value0, uint6
   log_commit_wait(&kv->commit, r, kv->ack, seen, false);
 }
 
-/* What there is forbids it: `e` does, or that there is none. */
-static void answer_conflict(struct request *r, const struct kv_entry *e, int status) {
+void kv_answer_conflict(struct request *r, const struct kv_entry *e, int status) {
   answer_read(r, e ? e->version : kv_of_request(r)->deleted, 0, 0, status);
 }
 
-/* ---- requests ---- */
+/* ---- get ---- */
 
-/* Copy what is parsed. Returns the key's length or a negative errno. */
-static int copy_key(const struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]) {
+int kv_copy_key(const struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]) {
   if (bytes == 0 || bytes > r->in.size) return -EINVAL;
   if (bytes > SHMQ_KV_KEY_MAX) return -ENAMETOOLONG;
   memcpy(key, r->in.data, bytes);
   return (int)bytes;
 }
 
-/* Append the change of an entry. Returns its number or a negative errno; it may be answered by then. */
-static int64_t append(struct kv *kv, struct request *r, uint32_t what, const struct kv_entry *e) {
-  struct record record = {.what = what, .key_bytes = e->key_bytes};
-  struct iovec parts[] = {
-      {&record, sizeof record},
-      {(void *)(uintptr_t)e->data, e->key_bytes + (what == RECORD_SET ? e->value_bytes : 0)}};
-  int64_t number = log_commit_append(&kv->commit, r, kv->ack, NULL, parts, 2);
-  if (number > 0) kv->logged += log_frame_bytes(parts[0].iov_len + parts[1].iov_len);
-  return number;
-}
-
-static void put_entry(struct kv *kv, struct request *r, struct kv_entry *e) {
-  int64_t number = append(kv, r, RECORD_SET, e);
-  if (number < 0) {
-    free(e);
-    request_refuse(r, (int)number, NULL);
-    return;
-  }
-  e->version = (uint64_t)number;
-  kv_map_put(&kv->map, e);
-}
-
-/* May an entry of that size come in the place of `old`? Returns 0 or a negative errno; 1: later. */
-static int room_for(struct kv *kv, struct request *r, const struct kv_entry *old, size_t key_bytes,
-                    size_t value_bytes) {
-  size_t bytes = sizeof(struct record) + key_bytes + value_bytes;
-  size_t after = kv->map.bytes + kv_entry_bytes(key_bytes, value_bytes);
-  if (old) after -= kv_entry_bytes(old->key_bytes, old->value_bytes);
-  if (log_frame_bytes(bytes) > LOG_BATCH_MAX) return -EMSGSIZE;
-  if (after > (uint64_t)section_number(kv->base.section, "max_bytes")) return -EDQUOT;
-  if (log_commit_room(&kv->commit, bytes)) return 0;
-  log_commit_put_off(&kv->commit, r);
-  return 1;
-}
-
-static int check_version(const struct kv_entry *e, uint64_t expected) {
-  if (!expected) return e ? -EEXIST : 0;
-  return !e ? -ENOENT : e->version == expected ? 0 : -ESTALE;
-}
-
-static void serve_put(struct request *r) {
-  struct kv *kv = kv_of_request(r);
-  char key[SHMQ_KV_KEY_MAX];
-  int n = request_arg(r, 0) > r->in.size ? -EINVAL : copy_key(r, (size_t)request_arg(r, 0), key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  size_t value_bytes = r->in.size - (size_t)n;
-  const struct kv_entry *old = kv_map_find(&kv->map, key, (size_t)n);
-  int rc = r->in.header.op == SHMQ_KV_CAS ? check_version(old, request_arg(r, 1)) : 0;
-  if (rc) {
-    answer_conflict(r, old, rc);
-    return;
-  }
-  rc = room_for(kv, r, old, (size_t)n, value_bytes);
-  if (rc > 0) return;
-  struct kv_entry *e = rc ? NULL : kv_entry_new(key, (size_t)n, value_bytes);
-  if (!e) {
-    request_refuse(r, rc ? rc : -ENOMEM, NULL);
-    return;
-  }
-  memcpy(kv_entry_value(e), (char *)r->in.data + n, value_bytes);
-  put_entry(kv, r, e);
-}
-
-/* The whole value is a decimal number; where there is none, 0. */
-static int number_in(struct kv_entry *e, int64_t *number) {
-  char text[NUMBER_BYTES], *end;
-  *number = 0;
-  if (!e) return 0;
-  if (e->value_bytes >= sizeof text) return -EINVAL;
-  memcpy(text, kv_entry_value(e), e->value_bytes);
-  text[e->value_bytes] = 0;
-  char first = text[text[0] == '-'];
-  if (first < '0' || first > '9') return -EINVAL;
-  errno = 0;
-  *number = strtoll(text, &end, 10);
-  return errno ? -ERANGE : end == text + e->value_bytes ? 0 : -EINVAL;
-}
-
-static void serve_add(struct request *r) {
-  struct kv *kv = kv_of_request(r);
-  char key[SHMQ_KV_KEY_MAX], text[NUMBER_BYTES];
-  int64_t sum;
-  int n = copy_key(r, r->in.size, key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  struct kv_entry *old = kv_map_find(&kv->map, key, (size_t)n);
-  int rc = number_in(old, &sum);
-  if (!rc && __builtin_add_overflow(sum, (int64_t)request_arg(r, 0), &sum)) rc = -ERANGE;
-  if (rc) {
-    answer_conflict(r, old, rc);
-    return;
-  }
-  size_t digits = (size_t)snprintf(text, sizeof text, "%" PRId64, sum);
-  rc = room_for(kv, r, old, (size_t)n, digits);
-  if (rc > 0) return;
-  struct kv_entry *e = rc ? NULL : kv_entry_new(key, (size_t)n, digits);
-  if (!e) {
-    request_refuse(r, rc ? rc : -ENOMEM, NULL);
-    return;
-  }
-  memcpy(kv_entry_value(e), text, digits);
-  r->scratch[KV_VALUE1] = (uint64_t)sum;
-  put_entry(kv, r, e);
-}
-
-static void serve_delete(struct request *r) {
-  struct kv *kv = kv_of_request(r);
-  char key[SHMQ_KV_KEY_MAX];
-  int n = copy_key(r, r->in.size, key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  struct kv_entry *e = kv_map_find(&kv->map, key, (size_t)n);
-  uint64_t expected = request_arg(r, 1);
-  if (!e || (expected && e->version != expected)) {
-    answer_conflict(r, e, e ? -ESTALE : -ENOENT);
-    return;
-  }
-  if (!log_commit_room(&kv->commit, sizeof(struct record) + (size_t)n)) {
-    log_commit_put_off(&kv->commit, r);
-    return;
-  }
-  int64_t number = append(kv, r, RECORD_DELETE, e);
-  if (number < 0) {
-    request_refuse(r, (int)number, NULL);
-    return;
-  }
-  kv->deleted = (uint64_t)number;
-  kv_map_remove(&kv->map, e);
-}
-
 static void serve_get(struct request *r) {
   struct kv *kv = kv_of_request(r);
   char key[SHMQ_KV_KEY_MAX];
-  int n = copy_key(r, r->in.size, key);
+  int n = kv_copy_key(r, r->in.size, key);
   if (n < 0) {
     request_refuse(r, n, NULL);
     return;
   }
   struct kv_entry *e = kv_map_find(&kv->map, key, (size_t)n);
   if (!e) {
-    answer_conflict(r, NULL, -ENOENT);
+    kv_answer_conflict(r, NULL, -ENOENT);
     return;
   }
   void *to = r->in.data;
@@ -297,18 +146,6 @@ static void serve_get(struct request *r) {
   }
   memcpy(to, kv_entry_value(e), e->value_bytes);
   answer_read(r, e->version, e->version, e->value_bytes, e->value_bytes);
-}
-
-/* What was done before a worker died of it is not done again. */
-static void serve_change(struct request *r) {
-  struct kv *kv = kv_of_request(r);
-  r->scratch[KV_VALUE1] = r->scratch[KV_SIZE] = 0;
-  if (log_commit_repeated(&kv->commit, r, kv->ack)) return;
-  switch (r->in.header.op) {
-  case SHMQ_KV_ADD: serve_add(r); return;
-  case SHMQ_KV_DELETE: serve_delete(r); return;
-  default: serve_put(r);
-  }
 }
 
 /* ---- scan ---- */
@@ -364,9 +201,9 @@ static void serve_status(struct request *r) {
 }
 
 static const struct operation operations[] = {
-    {SHMQ_KV_GET, RIGHT_READ, serve_get},      {SHMQ_KV_PUT, RIGHT_WRITE, serve_change},
-    {SHMQ_KV_CAS, RIGHT_WRITE, serve_change},  {SHMQ_KV_ADD, RIGHT_WRITE, serve_change},
-    {SHMQ_KV_DELETE, RIGHT_WRITE, serve_change}, {SHMQ_KV_SCAN, RIGHT_READ, serve_scan},
+    {SHMQ_KV_GET, RIGHT_READ, serve_get},      {SHMQ_KV_PUT, RIGHT_WRITE, kv_serve_change},
+    {SHMQ_KV_CAS, RIGHT_WRITE, kv_serve_change},  {SHMQ_KV_ADD, RIGHT_WRITE, kv_serve_change},
+    {SHMQ_KV_DELETE, RIGHT_WRITE, kv_serve_change}, {SHMQ_KV_SCAN, RIGHT_READ, serve_scan},
     {SHMQ_KV_STATUS, RIGHT_READ, serve_status}, {0}};
 
 static int kv_admit(const struct resource *resource, const struct operation *o, const char **why) {

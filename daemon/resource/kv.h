@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The private side of `kv`: kv.c answers requests, kv_map.c is the map, kv_snapshot.c keeps the log short and
- * kv_load.c reads what that wrote.
+ * The private side of `kv`: kv.c answers requests, kv_change.c those that change something, kv_map.c is the map,
+ * kv_snapshot.c keeps the log short and kv_load.c reads what that wrote.
  *
  * Every change is a record of a log (log_commit.h) that says what the value is now and not how it was made, so
  * replaying a record twice, or over a later snapshot, does no harm. A snapshot is therefore taken in pieces
@@ -103,6 +103,29 @@ struct kv {
   uint64_t snapshot_bytes;
   struct kv_snapshot snapshot;
 };
+
+static inline struct kv *kv_of_request(const struct request *r) { return (struct kv *)r->resource; }
+
+/* ---- requests ---- */
+
+/* scratch of a request, behind the log's */
+enum { KV_VALUE0 = COMMIT_SCRATCH, KV_VALUE1, KV_SIZE /* of the answer, or a negative errno */ };
+
+/* A record of the log: this, the key and, for a value that was set, the value. */
+enum { KV_RECORD_SET = 1, KV_RECORD_DELETE };
+struct kv_record {
+  uint32_t what;
+  uint32_t key_bytes;
+};
+
+/* PUT, CAS, ADD, DELETE. What was done before a worker died of it is not done again. */
+void kv_serve_change(struct request *r);
+/* Copy what is parsed. Returns the key's length or a negative errno. */
+int kv_copy_key(const struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]);
+/* What there is forbids it: `e` does, or that there is none. */
+void kv_answer_conflict(struct request *r, const struct kv_entry *e, int status);
+
+/* ---- kv_load.c, kv_snapshot.c ---- */
 
 /* Read the snapshot, if there is one, into the empty map; sets kv->start. Blocks. */
 int kv_snapshot_load(struct kv *kv);
