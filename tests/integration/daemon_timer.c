@@ -139,7 +139,7 @@ Test(daemon_timer, a_period_comes_until_it_is_cleared)
   for (int i = 0; i < 10; i++) got("tick");
   do cr_assert_eq(list(&e), 1);
   while (e.put < 10); /* counted after it was put */
-  cr_assert_eq(e.timer, id);
+  cr_assert_eq((int64_t)e.timer, id);
   cr_assert_eq(e.period_ns, 5 * MILLISECOND);
   cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_CLEAR, (uint64_t)id, 0, NULL, 0, 0, &r), 0);
   uint64_t put = r.value[0];
