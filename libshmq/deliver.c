@@ -343,7 +343,7 @@ static void prefetch_block_of(const shmq *q, const shmq__ring_view *r, uint64_t 
   if (!cell_in_block(w) || cell_turn(w) != turn_of(r, position)) return;
   struct shmq__block_ref ref = block_ref_glance(cell_payload(r, position));
   if (ref.index >= s->geometry.blocks) return;
-  __builtin_prefetch(block_word(s, ref.index), 1);
+  prefetch_to_write(block_word(s, ref.index));
   __builtin_prefetch(block_memory(s, ref.index));
 }
 

@@ -112,9 +112,13 @@ static int get_run(shmq *q, struct iovec *iov, uint32_t n, struct shmq__held *he
     uint64_t p = position_add(first, (uint64_t)i);
     iov[i].iov_len = cell_length(words[i]);
     copy_bytes(iov[i].iov_base, cell_payload(r, p), iov[i].iov_len);
-    CRASHPOINT("get.copied");
+  }
+  CRASHPOINT("get.copied");
+  /* The first last, as in put_run: a putter polls it. */
+  for (int i = got - 1; i >= 0; i--) {
+    uint64_t p = position_add(first, (uint64_t)i);
     uint64_t empty = cell_free(next_turn(r, p));
-    if (i + 1 < got)
+    if (i > 0)
       a_store(cell_word(r, p), empty); /* C2 */
     else
       word_release(q, cell_word(r, p), empty);

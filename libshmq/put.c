@@ -39,15 +39,6 @@ static void give_up_run(shmq *q, uint64_t first, int n) {
   }
 }
 
-/* The cell that the next put will claim was freed on the consumer's CPU: fetch it while there is time. */
-__attribute__((always_inline)) /* gcc drops calls of functions that only prefetch */
-static inline void
-prefetch_cell(const shmq__ring_view *r, uint64_t position) {
-  const char *cell = (const char *)cell_word(r, position);
-  __builtin_prefetch(cell, 1);
-  if (r->stride > SHMQ__LINE) __builtin_prefetch(cell + SHMQ__LINE, 1);
-}
-
 /* Fill the first line last: a taker polls it for the cell's word, and each of its looks takes the line from us. */
 static inline void fill_cell(unsigned char *payload, const void *data, uint32_t size) {
   const uint32_t first = SHMQ__LINE - 8;
@@ -60,35 +51,64 @@ static inline void fill_cell(unsigned char *payload, const void *data, uint32_t 
   }
 }
 
-/* The fast path: claim as many positions as there are, up to n, for messages that fit a cell of a plain queue,
- * and publish them. Returns how many, -EAGAIN or -EPIPE. */
-static inline int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
+/* Store READY in a cell that is filled. If we die before, recovery makes a tombstone; after it, the message is delivered.
+ * `last`: of a run, which orders all of it before the look at sleepers. */
+static inline void publish_cell(const shmq *q, const shmq__ring_view *r, uint64_t p, size_t size,
+                                bool last) {
+  uint64_t ready = cell_make(turn_of(r, p), (uint32_t)size, 0, 0, false, CELL_READY);
+  CRASHPOINT("publish.before");
+  if (last)
+    word_release(q, cell_word(r, p), ready); /* P1 */
+  else
+    a_store(cell_word(r, p), ready);
+  CRASHPOINT("publish.after");
+}
+
+/* A run of positions from *first on in a plain queue: how many of n, -EAGAIN or -EPIPE. */
+static inline int claim_run(shmq *q, uint32_t n, uint64_t *first) {
+  if (unlikely(a_load(&q->queue->shut))) return -EPIPE;
+  int got = ring_claim(q->rings, q->segment->me, n, first);
+  if (unlikely(got < 0)) return got;
+  if (likely(!shmq__shut_after_claim(q))) return got;
+  give_up_run(q, *first, got);
+  return -EPIPE;
+}
+
+/* A run that begins at `first` is published. The cell after it was freed on the consumer's CPU: fetch it while there is
+ * time. */
+static inline void published_run(shmq *q, uint64_t first, int n) {
   struct shmq_segment *s = q->segment;
+  count(&slot_of(s, s->me)->puts, (uint64_t)n);
+  event_signal(&q->queue->not_empty, n);
+  ring_prefetch_cell(q->rings, position_add(first, (uint64_t)n));
+}
+
+/* The fast path: a message that fits a cell of a plain queue. 0, -EAGAIN or -EPIPE. */
+static inline int put_cell(shmq *q, const void *data, size_t size) {
+  const shmq__ring_view *r = q->rings;
+  uint64_t p;
+  int rc = claim_run(q, 1, &p);
+  if (unlikely(rc < 0)) return rc;
+  fill_cell(cell_payload(r, p), data, (uint32_t)size);
+  publish_cell(q, r, p, size, true);
+  published_run(q, p, 1);
+  return 0;
+}
+
+/* The same for as many messages as there is room for, up to n. Returns how many, -EAGAIN or -EPIPE. */
+static int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
   const shmq__ring_view *r = q->rings;
   uint64_t first;
-  if (unlikely(a_load(&q->queue->shut))) return -EPIPE;
-  int got = ring_claim(r, s->me, n, &first);
+  int got = claim_run(q, n, &first);
   if (unlikely(got < 0)) return got;
-  if (unlikely(shmq__shut_after_claim(q))) {
-    give_up_run(q, first, got);
-    return -EPIPE;
-  }
   for (int i = 0; i < got; i++) {
     uint64_t p = position_add(first, (uint64_t)i);
-    uint32_t size = (uint32_t)iov[i].iov_len;
-    fill_cell(cell_payload(r, p), iov[i].iov_base, size);
-    uint64_t ready = cell_make(turn_of(r, p), size, 0, 0, false, CELL_READY);
-    /* If we die before this store, recovery makes a tombstone; after it, the message is delivered. */
-    CRASHPOINT("publish.before");
-    if (i + 1 < got)
-      a_store(cell_word(r, p), ready); /* P1 */
-    else /* the last orders the run before the look at sleepers */
-      word_release(q, cell_word(r, p), ready);
-    CRASHPOINT("publish.after");
+    fill_cell(cell_payload(r, p), iov[i].iov_base, (uint32_t)iov[i].iov_len);
   }
-  count(&slot_of(s, s->me)->puts, (uint64_t)got);
-  event_signal(&q->queue->not_empty, got);
-  prefetch_cell(r, position_add(first, (uint64_t)got));
+  /* The first last: a taker polls it, and then finds the whole run; until then it leaves us our lines. */
+  for (int i = got - 1; i >= 0; i--)
+    publish_cell(q, r, position_add(first, (uint64_t)i), iov[i].iov_len, i == 0);
+  published_run(q, first, got);
   return got;
 }
 
@@ -97,8 +117,7 @@ int shmq_put(shmq *q, const void *data, size_t size, int64_t deadline_ns) {
   int rc = enter(q, true);
   if (unlikely(rc < 0)) return rc;
   if (likely(size < q->plain_room)) {
-    struct iovec one = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    if (likely(put_run(q, &one, 1) == 1)) return 0;
+    if (likely(put_cell(q, data, size) == 0)) return 0;
   }
   return put(q, data, size, NULL, deadline_ns);
 }

@@ -61,4 +61,14 @@ static inline void shmq__pause(void) {
 #endif
 }
 
+/* Fetch a line that is about to be written, exclusively. Compilers emit a plain fetch for __builtin_prefetch(p, 1) unless
+ * they may assume the instruction; processors without it take it for a no-op. */
+static inline void prefetch_to_write(const volatile void *p) {
+#if defined(__x86_64__)
+  __asm__ volatile("prefetchw %0" : : "m"(*(const volatile char *)p));
+#else
+  __builtin_prefetch((const void *)p, 1);
+#endif
+}
+
 #endif

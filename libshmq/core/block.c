@@ -18,7 +18,7 @@ int64_t shmq__block_allocate(struct shmq_segment *s) {
     /* If we die here the block names us and no ring: recovery frees it. */
     CRASHPOINT("block.allocated");
     s->block_cursor = at + 1;
-    __builtin_prefetch(block_word(s, at + 1 < n ? at + 1 : 0), 1);
+    prefetch_to_write(block_word(s, at + 1 < n ? at + 1 : 0));
     return at;
   }
   return -EAGAIN;

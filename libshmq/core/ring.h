@@ -67,6 +67,23 @@ static inline bool ring_advance(_Atomic uint64_t *index, _Atomic uint64_t *recor
  * scribbles on an index word must not keep us from looking at our deadline. */
 #define RING_ATTEMPTS (1u << 16)
 
+/* Fetch a cell that is to be written soon. A cell that shares its line is only read: its neighbour may be somebody's
+ * just now. */
+__attribute__((always_inline)) /* gcc drops calls of functions that only prefetch */
+static inline void
+ring_prefetch_cell(const shmq__ring_view *r, uint64_t position) {
+  const char *cell = (const char *)cell_word(r, position);
+  if (r->stride < SHMQ__LINE) {
+    __builtin_prefetch(cell);
+    return;
+  }
+  prefetch_to_write(cell);
+  if (r->stride > SHMQ__LINE) prefetch_to_write(cell + SHMQ__LINE);
+}
+
+/* Cells that the look at a run is ahead of. */
+#define RING_AHEAD 8u
+
 /* Take up to `want` (1 to SHMQ_BATCH_MAX) free positions at tail, from *first on.
  * Returns how many, or -EAGAIN: full. Lock-free. */
 static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t want,
@@ -75,9 +92,12 @@ static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t wan
   for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
     uint64_t p = index_position(x);
     uint32_t n = 0;
+    for (uint32_t i = 0; want > 1 && i < RING_AHEAD; i++) ring_prefetch_cell(r, p + i);
     while (n < want && a_load(cell_word(r, position_add(p, n))) == /* P2 */
-                           cell_free(turn_of(r, position_add(p, n))))
+                           cell_free(turn_of(r, position_add(p, n)))) {
+      if (want > 1) ring_prefetch_cell(r, p + n + RING_AHEAD);
       n++;
+    }
     if (n == 0) {
       uint64_t now = a_load(&r->index->tail);
       if (now == x) return -EAGAIN;
@@ -126,6 +146,8 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
       x = now;
       continue;
     }
+    /* It is about to be freed, and nobody else needs its line until then. */
+    if (r->stride >= SHMQ__LINE) prefetch_to_write(cell_word(r, p));
     if (!ring_advance(&r->index->head, r->consumer_records, r->mask, &x, n, me)) continue;
     *first = p;
     return (int)n;
