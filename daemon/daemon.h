@@ -155,6 +155,8 @@ int session_new(struct shard *shard, int socket, int memory, uint32_t credits);
 void session_end(struct session *session, const char *why);
 /* Take and begin requests, a bounded number; returns how many. */
 int sessions_turn(struct shard *shard);
+/* Send the answers that were given since. */
+void sessions_send(struct shard *shard);
 /* Close the doors for draining; or, for the next worker to go on, only take nothing more. */
 void sessions_shut(struct shard *shard);
 void sessions_pause(struct shard *shard);
@@ -184,6 +186,7 @@ struct shard {
   struct resource *resources;
   struct session *sessions; /* all */
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
+  struct session *unsent;   /* those with answers that are kept back */
   unsigned session_count;
   uint64_t requests;    /* ever taken */
   uint64_t redelivered; /* of them, a worker had died of */

@@ -97,7 +97,9 @@ int shard_run(struct shard *s) {
     alarms_run(&s->alarms);
     found = sessions_turn(s);
     resources_turn(s);
+    sessions_send(s);
     int rc = io_run(s->io, wait_until(s, found));
+    sessions_send(s);
     if (rc < 0) {
       say(SAY_ERROR, "waiting for I/O: %s", strerror(-rc));
       return rc;

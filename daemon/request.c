@@ -7,6 +7,8 @@
 
 #include "session.h"
 
+enum { TAKE_MOST = 8 };
+
 int requests_open(struct session *s) {
   s->requests = calloc(s->credits, sizeof *s->requests);
   if (!s->requests) return -ENOMEM;
@@ -22,14 +24,32 @@ void requests_close(struct session *s) {
   free(s->requests);
 }
 
-struct request *request_new(struct session *s) {
+/* The first n of the free ones. */
+static void move_to_taken(struct session *s, int n) {
+  struct request **end = &s->taken;
+  for (; n > 0; n--) {
+    struct request *r = s->free_requests;
+    s->free_requests = r->next;
+    r->session = s;
+    r->resource = NULL;
+    r->next = NULL;
+    r->memory = NULL;
+    *end = r;
+    end = &r->next;
+  }
+}
+
+/* A group is taken at once: the lines in which its requests lie, and its answers go, come from the client's CPU side
+ * by side and not one after the other. */
+int requests_take(struct session *s, unsigned most) {
+  shmq_incoming *in[TAKE_MOST];
   struct request *r = s->free_requests;
-  s->free_requests = r->next;
-  r->session = s;
-  r->resource = NULL;
-  r->next = NULL;
-  r->memory = NULL;
-  return r;
+  int n = most < TAKE_MOST ? (int)most : TAKE_MOST;
+  for (int i = 0; i < n; i++, r = r->next) in[i] = &r->in;
+  int rc = shmq_serve_batch(s->service, in, n, SHMQ_NOWAIT);
+  if (rc < 0) return rc == -EAGAIN ? 0 : rc;
+  move_to_taken(s, rc);
+  return rc;
 }
 
 void request_free(struct request *r) {
@@ -56,6 +76,7 @@ static void answered(struct request *r, int rc) {
   request_park(r, false);
   request_free(r);
   s->in_flight--;
+  session_answered(s);
   if (rc == -EAGAIN || rc == -EBADMSG) {
     session_end(s, "its reply queue is full or damaged");
     return;

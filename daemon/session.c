@@ -71,6 +71,7 @@ static void free_tables(struct session *s) {
 }
 
 static void session_free(struct session *s) {
+  session_forget_answers(s);
   unlink_session(s);
   free_tables(s);
   close(s->socket);
@@ -106,6 +107,7 @@ void session_leave_resources(struct session *s) {
 void session_end(struct session *s, const char *why) {
   if (s->state == SESSION_ENDING) return;
   say(SAY_INFO, "session of uid %u pid %d ends: %s", s->peer.uid, (int)s->peer.pid, why);
+  (void)shmq_service_flush(s->service); /* what was answered is there when the client sees the end */
   s->state = SESSION_ENDING;
   session_leave_resources(s);
   session_make_cold(s);
@@ -142,7 +144,7 @@ static void poll_socket(struct session *s) {
 
 /* A predecessor's leases go back to the queue, its half-made step is completed, before anything is taken. */
 static int open_service(struct session *s, int memory) {
-  int rc = shmq_service_open_fd(&s->service, memory, SHMQ_NEVER_WAIT);
+  int rc = shmq_service_open_fd(&s->service, memory, SHMQ_NEVER_WAIT | SHMQ_GROUP_ANSWERS);
   if (!rc) shmq_service_set_epoch(s->service, s->shard->daemon->epoch);
   if (!rc) rc = shmq_recover(shmq_service_segment(s->service));
   return rc < 0 ? rc : 0;

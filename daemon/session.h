@@ -34,6 +34,9 @@ struct session {
   int64_t active_ns; /* when it last had a request */
 
   struct request *requests, *free_requests;
+  struct request *taken; /* in their order, not begun yet and not counted in in_flight */
+  struct session *unsent_next;
+  bool unsent; /* it has answers that are kept back */
   uint32_t credits, in_flight;
   uint32_t parked; /* of in_flight */
   struct handle *handles;
@@ -53,10 +56,18 @@ void session_free_if_over(struct session *session);
 /* The resources give up what they keep for it. */
 void session_leave_resources(struct session *session);
 
+/* ---- turn.c ---- */
+/* It has an answer to send: at the latest when the loop comes round. */
+void session_answered(struct session *session);
+/* Take it out of the list of those. */
+void session_forget_answers(struct session *session);
+
 /* ---- request.c ---- */
 int requests_open(struct session *session);
 void requests_close(struct session *session);
-struct request *request_new(struct session *session);
+/* Take up to `most` requests from the queue (at least 1; as many structs are free) into session->taken. Returns how
+ * many, 0, or why the session cannot go on. */
+int requests_take(struct session *session, unsigned most);
 void request_free(struct request *request);
 
 /* ---- handle.c ---- */

@@ -48,32 +48,71 @@ static void go_to_sleep(struct session *s) {
   io_submit(s->shard->io, &s->bell_op);
 }
 
-/* Returns how many were begun, or why the session cannot go on. */
-static int take_requests(struct session *s) {
-  int taken = 0;
-  for (size_t bytes = 0; taken < TURN_REQUESTS && bytes < TURN_BYTES && s->in_flight < s->credits;
-       taken++) {
-    struct request *r = request_new(s);
-    int rc = shmq_serve(s->service, &r->in, SHMQ_NOWAIT);
-    if (rc) {
-      request_free(r);
-      return rc == -EAGAIN ? taken : rc;
-    }
-    bytes += r->in.room;
-    s->in_flight++;
-    s->shard->requests++;
-    s->shard->redelivered += r->in.attempts > 1;
-    dispatch(r);
-    if (s->state != SESSION_OPEN) return taken;
-  }
-  return taken;
+/* ---- answers ---- */
+
+void session_answered(struct session *s) {
+  if (s->unsent) return;
+  s->unsent = true;
+  s->unsent_next = s->shard->unsent;
+  s->shard->unsent = s;
 }
 
-/* A session with an answer under way must not be freed while it is worked on: in_flight keeps it. */
-static int session_turn(struct session *s, int64_t now_ns) {
+void session_forget_answers(struct session *s) {
+  struct session **at = &s->shard->unsent;
+  if (!s->unsent) return;
+  while (*at != s) at = &(*at)->unsent_next;
+  *at = s->unsent_next;
+  s->unsent = false;
+}
+
+static void send_answers(struct session *s) {
+  if (s->state == SESSION_OPEN && shmq_service_flush(s->service) < 0)
+    session_end(s, "its memory makes no sense");
+}
+
+void sessions_send(struct shard *shard) {
+  for (struct session *s; (s = shard->unsent);) {
+    shard->unsent = s->unsent_next;
+    s->unsent = false;
+    send_answers(s);
+  }
+}
+
+/* ---- requests ---- */
+
+static struct request *next_taken(struct session *s) {
+  struct request *r = s->taken;
+  s->taken = r->next;
+  r->next = NULL;
   s->in_flight++;
+  s->shard->requests++;
+  s->shard->redelivered += r->in.attempts > 1;
+  return r;
+}
+
+/* Returns how many were begun, or why the session cannot go on. Answers go out before more is looked for. */
+static int take_requests(struct session *s) {
+  int begun = 0;
+  for (size_t bytes = 0; begun < TURN_REQUESTS && bytes < TURN_BYTES; begun++) {
+    if (!s->taken) {
+      if (begun) send_answers(s);
+      if (s->state != SESSION_OPEN || s->in_flight >= s->credits) return begun;
+      int rc = requests_take(s, s->credits - s->in_flight);
+      if (rc <= 0) return rc ? rc : begun;
+    }
+    struct request *r = next_taken(s);
+    bytes += r->in.room;
+    dispatch(r);
+    if (s->state != SESSION_OPEN) return begun;
+  }
+  return begun;
+}
+
+/* It must not be freed while it is worked on: polls keeps it. */
+static int session_turn(struct session *s, int64_t now_ns) {
+  s->polls++;
   int n = take_requests(s);
-  s->in_flight--;
+  s->polls--;
   if (s->state != SESSION_OPEN) {
     session_free_if_over(s);
     return 0;

@@ -98,7 +98,7 @@ static int finish_open(shmq_client **out, shmq_client *c, unsigned flags, int rc
   }
   c->credits = shmq_capacity(c->reply) / REPLIES_PER_CREDIT;
   c->cell_bytes = shmq_message_bytes(c->reply);
-  c->scratch = malloc(c->cell_bytes);
+  c->scratch = malloc(ANSWERS_MOST * c->cell_bytes);
   c->spins = flags & SHMQ_NOSPIN ? 1 : SPINS;
   if (!c->scratch) {
     shmq_client_close(c);

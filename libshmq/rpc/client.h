@@ -16,6 +16,8 @@
 
 enum future_state { FUTURE_FREE, FUTURE_PENDING, FUTURE_SETTLED, FUTURE_ORPHAN };
 
+enum { ANSWERS_MOST = 16 }; /* taken in at once */
+
 /* A part of a streamed answer, copied. */
 struct part {
   struct part *next;
@@ -62,7 +64,7 @@ struct shmq_client {
   uint32_t slot, asker, generation, credits;
   uint32_t epoch; /* the latest that any answer told */
   size_t cell_bytes;
-  unsigned char *scratch; /* a cell's worth: the answer being taken in */
+  unsigned char *scratch; /* ANSWERS_MOST cells' worth: the answers being taken in */
   unsigned spins;
 
   uint32_t outstanding; /* requests without an answer */

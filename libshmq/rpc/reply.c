@@ -63,6 +63,7 @@ static bool worth_waiting(shmq_incoming *in, int64_t until_ns, int *rc) {
 static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_message *m) {
   int rc = shmq_reserve(reply, size, m, SHMQ_NOWAIT);
   if (rc != -EAGAIN) return rc;
+  (void)shmq_service_flush(in->service); /* what is kept back makes no room */
   bool in_cell = size <= shmq_message_bytes(reply);
   int64_t until = in_cell ? SHMQ_FOREVER : shmq_after_ns(BLOCK_WAIT_NS);
   while (worth_waiting(in, until, &rc)) rc = shmq_reserve(reply, size, m, shmq_after_ns(LOOK_NS));
@@ -70,12 +71,51 @@ static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_messa
 }
 
 /* The reply, and as one step with it the end of its request. */
-static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool as_one) {
-  if (!as_one || !in->message.data) return shmq_commit(reply, m);
-  const shmq_step steps[] = {{reply, m}, {in->service->requests, &in->message}};
+static int commit_pair(shmq *reply, shmq_message *m, shmq *requests, shmq_message *request) {
+  const shmq_step steps[] = {{reply, m}, {requests, request}};
   int rc = shmq_commit_all(steps, 2);
   if (rc) shmq_abort(reply, m);
   return rc;
+}
+
+/* A peer that writes to what is not its own can spoil the step for all: then each goes for itself. */
+static int send_one_by_one(shmq_service *s, unsigned n) {
+  int worst = 0;
+  for (unsigned i = 0; i < n; i++) {
+    struct kept_answer *k = &s->kept[i];
+    int rc = commit_pair(k->queue, &k->answer, s->requests, &k->request);
+    if (rc) (void)shmq_ack(s->requests, &k->request);
+    if (rc) worst = rc;
+  }
+  return worst;
+}
+
+int shmq_service_flush(shmq_service *s) {
+  shmq_step steps[2 * GROUP_MAX];
+  unsigned n = s->kept_count;
+  if (!n) return 0;
+  s->kept_count = 0;
+  for (unsigned i = 0; i < n; i++) {
+    steps[2 * i] = (shmq_step){s->kept[i].queue, &s->kept[i].answer};
+    steps[2 * i + 1] = (shmq_step){s->requests, &s->kept[i].request};
+  }
+  return shmq_commit_all(steps, (int)(2 * n)) ? send_one_by_one(s, n) : 0;
+}
+
+/* If we die with answers kept back, none of them was given: their requests are delivered again. */
+static int keep_back(shmq_incoming *in, shmq *reply, const shmq_message *m) {
+  shmq_service *s = in->service;
+  s->kept[s->kept_count++] =
+      (struct kept_answer){.queue = reply, .answer = *m, .request = in->message};
+  in->message.data = NULL;
+  return s->kept_count == GROUP_MAX ? shmq_service_flush(s) : 0;
+}
+
+static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool as_one) {
+  if (!as_one || !in->message.data) return shmq_commit(reply, m);
+  if (!(in->service->flags & SHMQ_GROUP_ANSWERS))
+    return commit_pair(reply, m, in->service->requests, &in->message);
+  return keep_back(in, reply, m);
 }
 
 /* Short, and nothing would be executed again: put together here and copied, and the request acked after it. */

@@ -8,6 +8,13 @@
 #include "rpc/format.h"
 
 enum { INCOMING_DONE = 0, INCOMING_OPEN = 1 };
+enum { GROUP_MAX = SHMQ_COMMIT_MAX / 2 };
+
+/* An answer that is written and not sent yet, and the request that ends with it. */
+struct kept_answer {
+  shmq *queue;
+  shmq_message answer, request;
+};
 
 /* One asker's queues, opened when its first request comes, and what was last known of it. */
 struct reply_slot {
@@ -39,6 +46,10 @@ struct shmq_service {
   uint32_t slots;
   struct reply_slot *slot;
   struct refusal *refusals; /* SHMQ_NEVER_WAIT only */
+  shmq_message ahead[GROUP_MAX]; /* leased together, not looked at yet */
+  int ahead_next, ahead_end;
+  struct kept_answer kept[GROUP_MAX]; /* SHMQ_GROUP_ANSWERS only */
+  unsigned kept_count;
   shmq_service_stats stats;
 };
 
@@ -69,6 +80,9 @@ static inline bool shmq__repeats(const shmq_service *s, const shmq_request_heade
 
 /* Does the asker live? Asks the kernel at most every few ms for one asker unless `now`. */
 bool shmq__asker_alive(shmq_service *service, const shmq_request_header *header, bool now);
+/* The same for who has just looked at the clock. */
+bool shmq__asker_alive_at(shmq_service *service, const shmq_request_header *header, bool now,
+                          int64_t now_ns);
 
 /* Does the asker's cancel queue name this request? */
 bool shmq__is_cancelled(shmq_service *service, const shmq_request_header *header);

@@ -284,13 +284,31 @@ static int take_long(shmq_client *c) {
   return 0;
 }
 
-int shmq__take_answer(shmq_client *c, int64_t deadline_ns) {
-  ssize_t n = shmq_get(c->reply, c->scratch, c->cell_bytes, deadline_ns);
-  int rc = n == -EMSGSIZE ? take_long(c) : n < 0 ? (int)n : 0;
-  if (n >= 0) {
+/* Several at once, when several are to come: their lines come from the server's CPU side by side. */
+static int take_short(shmq_client *c, int64_t deadline_ns) {
+  struct iovec answers[ANSWERS_MOST];
+  int most = c->outstanding < ANSWERS_MOST ? (int)c->outstanding : ANSWERS_MOST;
+  for (int i = 0; i < most; i++)
+    answers[i] = (struct iovec){c->scratch + (size_t)i * c->cell_bytes, c->cell_bytes};
+  int n = shmq_get_batch(c->reply, answers, most, deadline_ns);
+  for (int i = 0; i < n; i++) {
     c->last_position++;
-    take_message(c, c->scratch, (size_t)n, NULL);
+    take_message(c, answers[i].iov_base, answers[i].iov_len, NULL);
   }
+  return n < 0 ? n : 0;
+}
+
+static int take_one(shmq_client *c, int64_t deadline_ns) {
+  ssize_t n = shmq_get(c->reply, c->scratch, c->cell_bytes, deadline_ns);
+  if (n < 0) return (int)n;
+  c->last_position++;
+  take_message(c, c->scratch, (size_t)n, NULL);
+  return 0;
+}
+
+int shmq__take_answer(shmq_client *c, int64_t deadline_ns) {
+  int rc = c->outstanding > 1 ? take_short(c, deadline_ns) : take_one(c, deadline_ns);
+  if (rc == -EMSGSIZE) rc = take_long(c);
   if (rc == 0 && c->cancels_queued && !c->cancels_pending) shmq__tidy_cancels(c);
   return rc;
 }

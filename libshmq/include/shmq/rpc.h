@@ -280,9 +280,13 @@ SHMQ_API int shmq_service_create_memfd(const shmq_service_options *options, int 
 /* For those who serve many services: answers do not wait for room (-EAGAIN, still to be answered); shmq_serve
  * says -EBADMSG once for each request that makes no sense, and -EAGAIN after it has skipped many. */
 #define SHMQ_NEVER_WAIT 0x100u
+/* Answers are written at once and sent together, as one step with the ends of their requests, by shmq_service_flush:
+ * or when there are eight, before a call of shmq_serve waits, and at the close. Those that are answered in place, and
+ * those whose requests would not be executed again, go at once. */
+#define SHMQ_GROUP_ANSWERS 0x200u
 
-/* Become a server of it. flags: SHMQ_SPIN, SHMQ_NOSPIN, SHMQ_NEVER_WAIT. Errors: as shmq_attach; -ENOTTY not a
- * service. */
+/* Become a server of it. flags: SHMQ_SPIN, SHMQ_NOSPIN, SHMQ_NEVER_WAIT, SHMQ_GROUP_ANSWERS. Errors: as shmq_attach;
+ * -ENOTTY not a service. */
 SHMQ_API int shmq_service_open(shmq_service **out, const char *name, unsigned flags);
 SHMQ_API int shmq_service_open_fd(shmq_service **out, int fd, unsigned flags);
 SHMQ_API void shmq_service_close(shmq_service *service);
@@ -314,6 +318,13 @@ typedef struct shmq_incoming {
  * what has expired, was cancelled, makes no sense, or whose asker has died; what an earlier server died
  * of and must not be repeated is answered -EOWNERDEAD. Errors: as shmq_lease. */
 SHMQ_API int shmq_serve(shmq_service *service, shmq_incoming *incoming, int64_t deadline_ns);
+
+/* Take up to n of them, at most eight, into *incoming[0] and so on. Where there are several servers, a slow one keeps
+ * from the others what it has taken. Returns how many, at least 1. */
+SHMQ_API int shmq_serve_batch(shmq_service *service, shmq_incoming **incoming, int n, int64_t deadline_ns);
+
+/* Send the answers that SHMQ_GROUP_ANSWERS keeps back. Returns 0, or the error of one that could not be sent. */
+SHMQ_API int shmq_service_flush(shmq_service *service);
 
 /* Answer with a value. The request is done with after any of these calls, whatever they return (but -EAGAIN).
  * Returns: 0; -ECONNRESET the asker has gone and the answer was dropped; -EMSGSIZE, -ENOBUFS it did not fit or no
