@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The daemon as its parts see it: sessions bring requests, resources answer them, io does the work.
- * What a shard has belongs to one thread; nothing here is locked.
+ * What a shard has belongs to its thread. What shards share changes while they are stopped, or is said to be guarded.
  */
 #ifndef SHMQD_DAEMON_H
 #define SHMQD_DAEMON_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "alarm.h"
 #include "config.h"
+#include "inbox.h"
 #include "io.h"
 #include "rights.h"
 #include "say.h"
@@ -44,7 +47,8 @@ struct resource_kind {
   /* What may be asked of it, ended by one without `serve`. */
   const struct operation *operations;
   /* May it be done now? 0, or an errno and a reason. May be NULL. */
-  int (*admit)(const struct resource *resource, const struct operation *operation, const char **why);
+  int (*admit)(const struct resource *resource, const struct operation *operation,
+               const char **why);
   /* A worker that died had begun it: answer. NULL: it is served as if that had not been. */
   void (*begun)(struct request *request);
   /* Once in each turn of the loop, after requests were taken: for what is done in groups. May be NULL. */
@@ -69,9 +73,18 @@ struct resource {
   uint16_t number; /* from 1 */
 };
 
-extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind, kv_kind,
-    stream_kind, process_kind;
+extern const struct resource_kind dir_kind, log_kind, pool_kind, timer_kind, kv_kind, stream_kind,
+    process_kind;
 
+/* A row in the table of each kind. */
+#define SHARD_PARAM                                                                          \
+  {                                                                                          \
+    "shard", PARAM_COUNT, "0", 0, 64, NULL,                                                  \
+        "the shard that it lives on, from 1; 0: one is chosen for each in turn", PARAM_FIXED \
+  }
+
+/* What the table of parameters cannot say. */
+int resources_check(struct config *config, struct config_error *error);
 int resources_open(struct daemon *daemon);
 /* Open what `fresh` has and the daemon's configuration has not: all or nothing. */
 int resources_add(struct daemon *daemon, const struct config *fresh);
@@ -81,28 +94,52 @@ void resources_changed(struct daemon *daemon);
 void resources_turn(struct shard *shard);
 void resources_know_sessions(struct shard *shard);
 bool resources_idle(const struct shard *shard);
-/* Serve a request to it, if it may be done. */
+/* A session ends: the shard's resources give up what they keep for it. */
+void resources_leave(struct shard *shard, struct session *session);
+/* Serve a request to it, if it may be done; on its shard. */
 void resource_serve(struct request *request);
 struct resource *resource_find(struct daemon *daemon, uint16_t number);
 
 /* ---- requests ---- */
 
+/* An answer on its way to the session's shard. */
+struct answer {
+  enum answer_form { ANSWER_VALUE, ANSWER_IN_PLACE, ANSWER_ERROR, ANSWER_STATED } form;
+  shmq_answer what; /* its text stays where it is */
+  const void *data;
+  size_t size;
+};
+
 /* One request from its taking to its answer. in.header is our own checked copy; in.data is the client's, who
- * may change it at any time: copy what is parsed. */
+ * may change it at any time: copy what is parsed. It belongs to the shard of its session and, from request_send until it
+ * is answered, to that of its resource. */
 struct request {
   shmq_incoming in;
   struct session *session;
   struct resource *resource;
   struct request *next; /* the resource's, or the session's free list */
-  struct io_op op;      /* the resource's */
-  uint64_t scratch[6];  /* the resource's */
-  void *memory;         /* the resource's; freed with the request */
-  bool parked;
+  bool away;            /* sent to another shard: changed only on the session's */
+  _Atomic bool parked;
+  _Atomic bool unwanted; /* cancelled while it was away */
+  union {
+    struct { /* the resource's, until it has answered */
+      struct io_op op;
+      uint64_t scratch[6];
+    };
+    struct answer answer;
+  };
+  void *memory; /* the resource's; freed with the request */
+  struct post post;
 };
 
 /* It waits for what may never come: a worker that ends may leave it to the next. It does so no more when it is
  * answered, or when this says so. */
-void request_park(struct request *r, bool parked);
+static inline void request_park(struct request *r, bool parked) {
+  atomic_store_explicit(&r->parked, parked, memory_order_relaxed);
+}
+
+/* As shmq_cancelled. */
+bool request_cancelled(struct request *r);
 
 void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data,
                    size_t size);
@@ -123,7 +160,8 @@ bool request_begun(const struct request *r);
 /* It was asked of somebody who has died since: class PEER_DIED, UNKNOWN. */
 void request_died(struct request *r, int status, const char *text);
 /* The answer if that matters: -ERESTART, or -ESTALE for what died with that worker; class RESTARTED. */
-void request_restarted(struct request *r, int status, enum shmq_executed executed, const char *text);
+void request_restarted(struct request *r, int status, enum shmq_executed executed,
+                       const char *text);
 
 /* Does the resource allow it to who asks? For what depends on more than the operation. */
 bool request_may(const struct request *r, enum right right);
@@ -132,6 +170,8 @@ bool request_may(const struct request *r, enum right right);
 int request_text(const struct request *r, char *to, size_t room);
 
 static inline uint64_t request_arg(const struct request *r, int i) { return r->in.header.value[i]; }
+
+/* An error's text is a literal: it may have to travel. */
 
 /* ---- handles: descriptors that a client names by number ---- */
 
@@ -149,7 +189,8 @@ int handle_close(const struct request *r, uint64_t handle);
 
 /* ---- sessions ---- */
 
-/* Serve a session: both descriptors are the session's from then on unless it fails, when the memory's is closed. */
+/* Serve a session on a shard: both descriptors are the session's from then on unless it fails, when the memory's is
+ * closed. To be called on the first shard. */
 int session_new(struct shard *shard, int socket, int memory, uint32_t credits);
 /* End it: nothing more is taken, what is under way finishes first. */
 void session_end(struct session *session, const char *why);
@@ -166,7 +207,8 @@ uint32_t session_uid(const struct session *session);
 int32_t session_pid(const struct session *session);
 /* Of its memory: a session has it under every worker, and no other ever does. */
 void session_uuid(const struct session *session, uint8_t uuid[16]);
-bool session_exists(const struct daemon *daemon, const uint8_t uuid[16]);
+/* On any shard. */
+bool session_exists(struct daemon *daemon, const uint8_t uuid[16]);
 
 /* ---- guarding segments ---- */
 
@@ -181,15 +223,27 @@ void guard_close(struct daemon *daemon);
 struct shard {
   struct daemon *daemon;
   unsigned index;
+  pthread_t thread; /* of all but the first */
+  int error;        /* of its opening */
   struct io *io;
   struct alarms alarms;
   struct resource *resources;
   struct session *sessions; /* all */
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   struct session *unsent;   /* those with answers that are kept back */
-  unsigned session_count;
-  uint64_t requests;    /* ever taken */
-  uint64_t redelivered; /* of them, a worker had died of */
+  _Atomic unsigned session_count;
+  _Atomic uint64_t requests;    /* ever taken */
+  _Atomic uint64_t redelivered; /* of them, a worker had died of */
+
+  /* With others only: shard.c, away.c. */
+  int64_t awake_until_ns; /* it was sent something, and may be sent more */
+  unsigned away;          /* requests of its sessions that are on other shards */
+  struct alarm away_look;
+  uint64_t quiet_serial;
+  _Atomic uint64_t quiet; /* while draining, which time it is quiet; 0: it is not */
+  struct post errand;
+  _Atomic unsigned errands;
+  struct inbox inbox; /* others write here: a line of its own */
 };
 
 /* ---- the daemon ---- */
@@ -198,20 +252,28 @@ struct shard {
 struct daemon {
   struct config config;
   const struct section *settings; /* [daemon] */
-  const char *directory; /* NULL: none */
-  uint32_t epoch;        /* of this worker: shmq_client_epoch */
+  const char *directory;          /* NULL: none */
+  uint32_t epoch;                 /* of this worker: shmq_client_epoch */
   struct shard *shards;
   unsigned shard_count;
   struct resource *resources; /* all, the newest first */
   uint16_t resource_count;
-  struct guard *guard; /* on the first shard, as the supervisor's words */
   int64_t spin_ns;
+  _Atomic bool draining;
+  _Atomic bool keeping; /* the sessions go on with the next worker */
+  _Atomic bool over;    /* the loops end */
 
+  /* The first shard's. */
+  struct guard *guard;
   struct io_op channel_op; /* the supervisor's words */
-  char *news;              /* what it knows of its children, or NULL */
-  bool draining;
-  bool keeping; /* the sessions go on with the next worker */
   int64_t drain_until_ns;
+
+  /* Several shards. */
+  pthread_barrier_t stopped; /* passed by all when they have stopped, and when they go on */
+  struct shmq_pin *machine;  /* while they start */
+  pthread_mutex_t lock;      /* guards what follows, and the machine */
+  LIST_HEAD(, session) open; /* sessions that have not ended */
+  char *news;                /* what the supervisor knows of its children, or NULL */
 };
 
 /* Become this configuration, wholly, or say why not; `fresh` is still to be freed. */
@@ -219,9 +281,11 @@ int daemon_reload(struct daemon *daemon, struct config *fresh);
 /* Finish what is under way, until a deadline. `keep`: the next worker has the sessions. */
 void daemon_drain(struct daemon *daemon, int64_t until_ns, bool keep);
 
-/* The loop of a shard, until it has drained. */
+/* The loop of a shard, until all have drained. */
 int shard_run(struct shard *shard);
+/* Draining has begun: what that means for its sessions. */
+void shard_drain(struct shard *shard);
 /* Answer a request to resource 0. */
-void daemon_serve(const struct daemon *daemon, struct request *request);
+void daemon_serve(struct daemon *daemon, struct request *request);
 
 #endif

@@ -25,7 +25,7 @@ struct io {
   struct io_op *done, **done_end;
   struct pool *pool;   /* started by the first IO_CALL */
   struct bells *bells; /* of the rungs that cannot wait on futexes */
-  int wake;            /* readable: helpers have done something */
+  int wake;            /* readable: helpers have done something, or io_wake was called */
   uint64_t wakes;
   struct io_op wake_op;
   bool watched;
@@ -123,7 +123,7 @@ static void news(struct io_op *op, int result) {
   io_submit(io, op);
 }
 
-static void watch_helpers(struct io *io) {
+void io_watch_wakes(struct io *io) {
   if (io->watched) return;
   io->watched = true;
   io->wake_op = (struct io_op){.what = io->rung->reads ? IO_READ : IO_POLL,
@@ -135,8 +135,13 @@ static void watch_helpers(struct io *io) {
   io_submit(io, &io->wake_op);
 }
 
+void io_wake(const struct io *io) {
+  static const uint64_t one = 1;
+  if (write(io->wake, &one, sizeof one) < 0) return; /* full: it is readable */
+}
+
 static void submit_call(struct io *io, struct io_op *op) {
-  watch_helpers(io);
+  io_watch_wakes(io);
   int rc = io->pool ? 0 : pool_open(&io->pool, HELPERS, io->wake);
   if (rc)
     io_complete(io, op, rc);
@@ -145,7 +150,7 @@ static void submit_call(struct io *io, struct io_op *op) {
 }
 
 static void submit_futex(struct io *io, struct io_op *op) {
-  watch_helpers(io);
+  io_watch_wakes(io);
   int rc = bells_submit(io->bells, op);
   if (rc) io_complete(io, op, rc);
 }

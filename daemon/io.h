@@ -58,6 +58,10 @@ void io_submit(struct io *io, struct io_op *op);
  * Returns how many completed, or a negative errno other than -EINTR. */
 int io_run(struct io *io, int64_t deadline_ns);
 
+/* Have io_run wake up for io_wake, which any thread may call. */
+void io_watch_wakes(struct io *io);
+void io_wake(const struct io *io);
+
 /* Submitted and not done. */
 unsigned io_in_flight(const struct io *io);
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon.h"
+#include "shard.h"
 
 /* ---- resource 0 ---- */
 
@@ -28,27 +28,35 @@ static void resolve(const struct daemon *d, struct request *r) {
 }
 
 static void status(const struct daemon *d, struct request *r) {
-  const struct shard *shard = d->shards;
+  unsigned sessions = 0;
+  unsigned long long requests = 0, redelivered = 0;
   char text[192];
-  int n =
-      snprintf(text, sizeof text,
-               "io=%s\nsessions=%u\nrequests=%llu\nredelivered=%llu\nresources=%u\ndraining=%d\nepoch=%u\n",
-               io_name(shard->io), shard->session_count, (unsigned long long)shard->requests,
-               (unsigned long long)shard->redelivered, d->resource_count, d->draining, d->epoch);
+  for (const struct shard *s = d->shards; s < d->shards + d->shard_count; s++) {
+    sessions += s->session_count;
+    requests += s->requests;
+    redelivered += s->redelivered;
+  }
+  int n = snprintf(text, sizeof text,
+                   "io=%s\nshards=%u\nsessions=%u\nrequests=%llu\nredelivered=%llu\n"
+                   "resources=%u\ndraining=%d\nepoch=%u\n",
+                   io_name(d->shards->io), d->shard_count, sessions, requests, redelivered,
+                   d->resource_count, d->draining, d->epoch);
   request_value(r, 0, 0, text, (size_t)n);
 }
 
-static void children(const struct daemon *d, struct request *r) {
+static void children(struct daemon *d, struct request *r) {
+  pthread_mutex_lock(&d->lock);
   size_t size = d->news ? strlen(d->news) : 0;
-  if (size > r->in.room) {
+  bool fits = size <= r->in.room;
+  if (fits && size) memcpy(r->in.data, d->news, size);
+  pthread_mutex_unlock(&d->lock);
+  if (fits)
+    request_in_place(r, 0, 0, size);
+  else
     request_error(r, -EMSGSIZE, "there is more to be said than there is room for");
-    return;
-  }
-  if (size) memcpy(r->in.data, d->news, size);
-  request_in_place(r, 0, 0, size);
 }
 
-void daemon_serve(const struct daemon *d, struct request *r) {
+void daemon_serve(struct daemon *d, struct request *r) {
   switch (r->in.header.op) {
   case SHMQ_DAEMON_NULL: request_value(r, 0, 0, NULL, 0); return;
   case SHMQ_DAEMON_RESOLVE: resolve(d, r); return;
@@ -60,42 +68,56 @@ void daemon_serve(const struct daemon *d, struct request *r) {
 
 /* ---- draining ---- */
 
+void shard_drain(struct shard *s) {
+  if (s->daemon->keeping)
+    sessions_pause(s);
+  else
+    sessions_shut(s);
+}
+
 /* Asked again, it only has less time. */
 void daemon_drain(struct daemon *d, int64_t until_ns, bool keep) {
   d->drain_until_ns = until_ns;
   if (d->draining) return;
-  d->draining = true;
   d->keeping = keep;
+  d->draining = true;
   guard_stop(d);
-  if (keep)
-    sessions_pause(d->shards);
-  else
-    sessions_shut(d->shards);
+  shard_drain(d->shards);
+  shards_ask_others(d, ERRAND_DRAIN);
+}
+
+/* The first shard ends the loops of all. */
+static void drain_turn(struct shard *s) {
+  struct daemon *d = s->daemon;
+  shard_set_quiet(s, !s->hot && sessions_idle(s) && resources_idle(s));
+  if (s->index) return;
+  bool late = shmq_now_ns() >= d->drain_until_ns;
+  bool quiet = shards_quiet(d);
+  if (late && !quiet) say(SAY_WARNING, "not everything was drained in time");
+  if (late || quiet) d->over = true;
 }
 
 /* ---- the loop ---- */
 
-static bool drained(const struct shard *s) {
-  return s->daemon->draining && !s->hot && sessions_idle(s) && resources_idle(s);
+static bool is_over(struct shard *s) {
+  if (s->daemon->draining) drain_turn(s);
+  return s->daemon->over;
 }
 
 /* How long the ring may be waited in when nothing was found. */
 static int64_t wait_until(struct shard *s, int found) {
-  if (found || s->hot) return SHMQ_NOWAIT;
   const struct daemon *d = s->daemon;
+  if (found || s->hot) return SHMQ_NOWAIT;
+  if (d->shard_count > 1 && !shard_may_sleep(s)) return SHMQ_NOWAIT;
   int64_t next = alarms_next(&s->alarms);
-  return d->draining && d->drain_until_ns < next ? d->drain_until_ns : next;
+  return d->draining && !s->index && d->drain_until_ns < next ? d->drain_until_ns : next;
 }
 
 int shard_run(struct shard *s) {
-  int found = 1;
-  while (!drained(s)) {
-    if (s->daemon->draining && shmq_now_ns() >= s->daemon->drain_until_ns) {
-      say(SAY_WARNING, "not everything was drained in time");
-      return 0;
-    }
+  while (!is_over(s)) {
+    int found = s->daemon->shard_count > 1 ? shard_deliver(s) : 0;
     alarms_run(&s->alarms);
-    found = sessions_turn(s);
+    found += sessions_turn(s);
     resources_turn(s);
     sessions_send(s);
     int rc = io_run(s->io, wait_until(s, found));

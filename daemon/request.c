@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "session.h"
+#include "shard.h"
 
 enum { TAKE_MOST = 8 };
 
@@ -60,15 +61,6 @@ void request_free(struct request *r) {
   s->free_requests = r;
 }
 
-void request_park(struct request *r, bool parked) {
-  if (parked == r->parked) return;
-  r->parked = parked;
-  if (parked)
-    r->session->parked++;
-  else
-    r->session->parked--;
-}
-
 /* An answered request. A client whose reply queue is full has not kept to its credits, or has damaged
  * its memory: there is nobody to tell. */
 static void answered(struct request *r, int rc) {
@@ -94,47 +86,75 @@ static bool is_gone(struct request *r) { return r->session->state == SESSION_END
 void request_value(struct request *r, uint64_t value0, uint64_t value1, const void *data,
                    size_t size) {
   uint64_t value[2] = {value0, value1};
-  answered(r, is_gone(r) ? 0 : shmq_reply_value(&r->in, value, data, size));
+  if (r->away)
+    request_return(
+        r, &(struct answer){
+               .form = ANSWER_VALUE, .what.value = {value0, value1}, .data = data, .size = size});
+  else
+    answered(r, is_gone(r) ? 0 : shmq_reply_value(&r->in, value, data, size));
 }
 
 void request_in_place(struct request *r, uint64_t value0, uint64_t value1, size_t size) {
   uint64_t value[2] = {value0, value1};
-  answered(r, is_gone(r) ? 0 : shmq_reply_in_place(&r->in, value, size));
+  if (r->away)
+    request_return(
+        r, &(struct answer){.form = ANSWER_IN_PLACE, .what.value = {value0, value1}, .size = size});
+  else
+    answered(r, is_gone(r) ? 0 : shmq_reply_in_place(&r->in, value, size));
 }
 
 void request_error(struct request *r, int status, const char *text) {
-  answered(r, is_gone(r) ? 0 : shmq_reply_error(&r->in, status, NULL, 0, text));
+  if (r->away)
+    request_return(
+        r, &(struct answer){.form = ANSWER_ERROR, .what = {.status = status, .text = text}});
+  else
+    answered(r, is_gone(r) ? 0 : shmq_reply_error(&r->in, status, NULL, 0, text));
+}
+
+static void answer_stated(struct request *r, const shmq_answer *what) {
+  if (r->away)
+    request_return(r, &(struct answer){.form = ANSWER_STATED, .what = *what});
+  else
+    answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, what));
 }
 
 void request_fail(struct request *r, int status, enum shmq_executed executed, const char *text) {
-  shmq_answer a = {.status = status,
-                   .error_class = (uint8_t)shmq_class_of(status),
-                   .executed = (uint8_t)executed,
-                   .text = text};
-  answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));
+  answer_stated(r, &(shmq_answer){.status = status,
+                                  .error_class = (uint8_t)shmq_class_of(status),
+                                  .executed = (uint8_t)executed,
+                                  .text = text});
 }
+
+void request_died(struct request *r, int status, const char *text) {
+  answer_stated(r, &(shmq_answer){.status = status,
+                                  .error_class = SHMQ_CLASS_PEER_DIED,
+                                  .executed = SHMQ_EXECUTED_UNKNOWN,
+                                  .text = text});
+}
+
+void request_restarted(struct request *r, int status, enum shmq_executed executed,
+                       const char *text) {
+  answer_stated(r, &(shmq_answer){.status = status,
+                                  .error_class = SHMQ_CLASS_RESTARTED,
+                                  .executed = (uint8_t)executed,
+                                  .text = text});
+}
+
+void request_answer(struct request *r, const struct answer *a) {
+  switch (a->form) {
+  case ANSWER_VALUE: request_value(r, a->what.value[0], a->what.value[1], a->data, a->size); return;
+  case ANSWER_IN_PLACE: request_in_place(r, a->what.value[0], a->what.value[1], a->size); return;
+  case ANSWER_ERROR: request_error(r, a->what.status, a->what.text); return;
+  case ANSWER_STATED: answer_stated(r, &a->what); return;
+  }
+}
+
+/* ---- what a worker that died had begun ---- */
 
 void request_begin(struct request *r) { shmq_begin(&r->in); }
 
 bool request_begun(const struct request *r) {
   return r->in.attempts > 1 && r->in.header.flags & SHMQ_ASK_BEGUN;
-}
-
-void request_died(struct request *r, int status, const char *text) {
-  shmq_answer a = {.status = status,
-                   .error_class = SHMQ_CLASS_PEER_DIED,
-                   .executed = SHMQ_EXECUTED_UNKNOWN,
-                   .text = text};
-  answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));
-}
-
-void request_restarted(struct request *r, int status, enum shmq_executed executed,
-                       const char *text) {
-  shmq_answer a = {.status = status,
-                   .error_class = SHMQ_CLASS_RESTARTED,
-                   .executed = (uint8_t)executed,
-                   .text = text};
-  answered(r, is_gone(r) ? 0 : shmq_reply_answer(&r->in, &a));
 }
 
 int request_text(const struct request *r, char *to, size_t room) {

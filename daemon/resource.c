@@ -16,6 +16,13 @@ static const struct resource_kind *kind_of(const struct section *section) {
   return NULL;
 }
 
+/* If it is not said, in turn, beginning with the second: the first has the guard as well. */
+static struct shard *shard_of(const struct daemon *d, const struct section *section,
+                              unsigned number) {
+  int64_t chosen = section_number(section, "shard");
+  return &d->shards[(chosen ? (unsigned)chosen - 1 : number) % d->shard_count];
+}
+
 static void add_to_lists(struct daemon *d, struct resource *r) {
   d->resource_count++;
   r->next = d->resources;
@@ -30,7 +37,7 @@ static int open_one(struct daemon *d, const struct resource_kind *kind,
   if (!r) return -ENOMEM;
   r->kind = kind;
   r->section = section;
-  r->shard = d->shards;
+  r->shard = shard_of(d, section, r->number);
   r->number = (uint16_t)(d->resource_count + 1);
   r->rights = rights_new(section_text(section, "allow"));
   int rc = r->rights ? kind->open(r) : -ENOMEM;
@@ -40,6 +47,14 @@ static int open_one(struct daemon *d, const struct resource_kind *kind,
     return rc;
   }
   add_to_lists(d, r);
+  return 0;
+}
+
+int resources_check(struct config *config, struct config_error *error) {
+  int64_t shards = section_number(config_section(config, "daemon"), "shards");
+  for (const struct section *s = config->sections; s; s = s->next)
+    if (kind_of(s) && section_number(s, "shard") > shards)
+      return config_complain(error, s->source, s, "shard", "is more than there are");
   return 0;
 }
 
@@ -87,6 +102,11 @@ void resources_turn(struct shard *shard) {
 void resources_know_sessions(struct shard *shard) {
   for (struct resource *r = shard->resources; r; r = r->shard_next)
     if (r->kind->sessions_known) r->kind->sessions_known(r);
+}
+
+void resources_leave(struct shard *shard, struct session *session) {
+  for (struct resource *r = shard->resources; r; r = r->shard_next)
+    if (r->kind->leave) r->kind->leave(r, session);
 }
 
 bool resources_idle(const struct shard *shard) {

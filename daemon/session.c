@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shard.h"
+
 const struct peer *session_peer(const struct session *s) { return &s->peer; }
 uint32_t session_uid(const struct session *s) { return s->peer.uid; }
 int32_t session_pid(const struct session *s) { return s->peer.pid; }
@@ -18,13 +20,16 @@ void session_uuid(const struct session *s, uint8_t uuid[16]) {
   shmq_segment_uuid(shmq_service_segment(s->service), uuid);
 }
 
-bool session_exists(const struct daemon *d, const uint8_t uuid[16]) {
+bool session_exists(struct daemon *d, const uint8_t uuid[16]) {
+  const struct session *s;
   uint8_t own[16];
-  for (const struct session *s = d->shards->sessions; s; s = s->next) {
+  pthread_mutex_lock(&d->lock);
+  LIST_FOREACH(s, &d->open, in_open) {
     session_uuid(s, own);
-    if (s->state != SESSION_ENDING && memcmp(own, uuid, sizeof own) == 0) return true;
+    if (memcmp(own, uuid, sizeof own) == 0) break;
   }
-  return false;
+  pthread_mutex_unlock(&d->lock);
+  return s;
 }
 
 /* ---- lists ---- */
@@ -34,14 +39,21 @@ static void link_session(struct session *s) {
   s->next = shard->sessions;
   if (s->next) s->next->prev = s;
   shard->sessions = s;
-  shard->session_count++;
 }
 
 static void unlink_session(struct session *s) {
-  struct shard *shard = s->shard;
-  *(s->prev ? &s->prev->next : &shard->sessions) = s->next;
+  *(s->prev ? &s->prev->next : &s->shard->sessions) = s->next;
   if (s->next) s->next->prev = s->prev;
-  shard->session_count--;
+}
+
+static void list_open(struct session *s, bool open) {
+  struct daemon *d = s->shard->daemon;
+  pthread_mutex_lock(&d->lock);
+  if (open)
+    LIST_INSERT_HEAD(&d->open, s, in_open);
+  else
+    LIST_REMOVE(s, in_open);
+  pthread_mutex_unlock(&d->lock);
 }
 
 void session_make_hot(struct session *s) {
@@ -65,6 +77,7 @@ void session_make_cold(struct session *s) {
 
 static void free_tables(struct session *s) {
   peer_free(&s->peer);
+  elsewhere_close(s);
   handles_close(s);
   requests_close(s);
   shmq_service_close(s->service);
@@ -73,6 +86,7 @@ static void free_tables(struct session *s) {
 static void session_free(struct session *s) {
   session_forget_answers(s);
   unlink_session(s);
+  s->shard->session_count--;
   free_tables(s);
   close(s->socket);
   free(s);
@@ -99,8 +113,8 @@ static void cancel_poll(struct session *s, struct io_op *cancel, struct io_op *t
 /* The resources give up what they keep for the session. Their last answer must not free it under us. */
 void session_leave_resources(struct session *s) {
   s->in_flight++;
-  for (struct resource *r = s->shard->resources; r; r = r->shard_next)
-    if (r->kind->leave) r->kind->leave(r, s);
+  resources_leave(s->shard, s);
+  session_leave_others(s);
   s->in_flight--;
 }
 
@@ -109,6 +123,7 @@ void session_end(struct session *s, const char *why) {
   say(SAY_INFO, "session of uid %u pid %d ends: %s", s->peer.uid, (int)s->peer.pid, why);
   (void)shmq_service_flush(s->service); /* what was answered is there when the client sees the end */
   s->state = SESSION_ENDING;
+  list_open(s, false);
   session_leave_resources(s);
   session_make_cold(s);
   shutdown(s->socket, SHUT_RDWR); /* the client learns it now, whatever is still under way */
@@ -155,7 +170,19 @@ static int open_session(struct session *s, int memory) {
   if (!rc) rc = open_service(s, memory);
   if (!rc) rc = requests_open(s);
   if (!rc) rc = handles_open(s);
+  if (!rc) rc = elsewhere_open(s);
   return rc;
+}
+
+static void begin(struct session *s) {
+  link_session(s);
+  s->active_ns = shmq_now_ns();
+  session_make_hot(s);
+  poll_socket(s);
+}
+
+static void arrived(struct post *post) {
+  begin((struct session *)((char *)post - offsetof(struct session, post)));
 }
 
 int session_new(struct shard *shard, int socket, int memory, uint32_t credits) {
@@ -168,9 +195,12 @@ int session_new(struct shard *shard, int socket, int memory, uint32_t credits) {
     free(s);
     return rc;
   }
-  link_session(s);
-  s->active_ns = shmq_now_ns();
-  session_make_hot(s);
-  poll_socket(s);
+  shard->session_count++;
+  list_open(s, true);
+  s->post.deliver = arrived;
+  if (shard->index)
+    shard_post(shard, &s->post);
+  else
+    begin(s);
   return 0;
 }

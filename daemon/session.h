@@ -5,10 +5,12 @@
  *   session.c  its beginning and its end
  *   turn.c     sleeping behind the doorbell, taking requests
  *   request.c  a request's struct, and its answer
+ *   away.c     requests on other shards, and its end there
  *   handle.c   what a client names by number
  *
  * A session is OPEN -> ENDING -> freed. ENDING takes nothing more and waits until every
- * operation has come back, because the ring may still read or write the client's memory until then.
+ * operation has come back, because the ring may still read or write the client's memory until then. It belongs to its
+ * shard; others look at what does not change, and each has a table of handles of its own in it.
  */
 #ifndef SHMQD_SESSION_H
 #define SHMQD_SESSION_H
@@ -21,9 +23,20 @@ enum session_state { SESSION_OPEN, SESSION_ENDING };
 
 struct handle;
 
+/* What a session is to another shard. */
+struct elsewhere {
+  struct post post; /* the session leaves; and back: it has left */
+  struct session *session;
+  struct shard *shard;
+  bool visited; /* it has sent requests there */
+  bool leaving; /* the post is under way */
+  bool again;   /* it is to be sent once more */
+};
+
 struct session {
   struct shard *shard;
   struct session *next, *prev;
+  LIST_ENTRY(session) in_open; /* daemon.open */
   struct session *hot_next, *hot_prev;
   enum session_state state;
   bool hot;
@@ -38,13 +51,15 @@ struct session {
   struct session *unsent_next;
   bool unsent; /* it has answers that are kept back */
   uint32_t credits, in_flight;
-  uint32_t parked; /* of in_flight */
-  struct handle *handles;
-  uint32_t handle_count;
-  uint32_t epoch; /* whose handles these are, see handle.c */
+  struct handle **handles; /* a table for each shard, when it has opened any */
+  uint32_t handles_most;
+  _Atomic uint32_t handle_count; /* in all of them */
+  uint32_t epoch;                /* whose handles these are, see handle.c */
 
+  struct post post;            /* to its shard, when it is new */
+  struct elsewhere *elsewhere; /* one for each shard; NULL: there is only one */
   struct io_op socket_op, bell_op, cancel_op[2];
-  unsigned polls; /* of the four above, under way */
+  unsigned polls; /* of the four above and of elsewhere's posts, under way */
   bool socket_polled, bell_polled;
 };
 
@@ -61,6 +76,12 @@ void session_leave_resources(struct session *session);
 void session_answered(struct session *session);
 /* Take it out of the list of those. */
 void session_forget_answers(struct session *session);
+
+/* ---- away.c ---- */
+int elsewhere_open(struct session *session);
+void elsewhere_close(struct session *session);
+/* Tell the shards that it has sent requests to that it leaves. */
+void session_leave_others(struct session *session);
 
 /* ---- request.c ---- */
 int requests_open(struct session *session);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon.h"
+#include "shard.h"
 #include "supervisor/service.h"
 
 static const struct param params[] = {
@@ -50,8 +50,10 @@ static const struct param params[] = {
      "have the service manager keep sessions while the daemon is restarted: systemd with "
      "FileDescriptorStoreMax=, two for each session and one more",
      PARAM_FIXED},
+    {"shards", PARAM_COUNT, "1", 1, SHARDS_MAX, NULL,
+     "threads that own the resources and serve the sessions, each with a ring of its own", PARAM_FIXED},
     {"pin", PARAM_TEXT, "none", 0, 0, NULL,
-     "where the worker runs: places, as shmq topo names them", PARAM_FIXED},
+     "where they run: places, as shmq topo names them, one for each shard", PARAM_FIXED},
     RESTART_PARAMS("30s"),
     {"guard", PARAM_FLAG, "no", 0, 0, NULL,
      "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times",
@@ -121,6 +123,7 @@ int settings_read(struct config *config, const struct arguments *a, struct confi
     rc = config_set(config, a->settings[i], "--set", error);
   if (!rc) rc = config_complete(config, error);
   if (!rc) rc = services_check(config, error);
+  if (!rc) rc = resources_check(config, error);
   if (!rc) return 0;
   if (!*error->text) snprintf(error->text, sizeof error->text, "%s", strerror(-rc));
   config_free(config);

@@ -4,20 +4,24 @@
  * sleep behind its doorbell.
  */
 #include "session.h"
+#include "shard.h"
 
 enum { TURN_REQUESTS = 32, TURN_BYTES = 256 << 10 };
 
 static void dispatch(struct request *r) {
+  const struct shard *shard = r->session->shard;
   uint16_t number = r->in.header.resource;
   if (number == 0) {
-    daemon_serve(r->session->shard->daemon, r);
+    daemon_serve(shard->daemon, r);
     return;
   }
-  r->resource = resource_find(r->session->shard->daemon, number);
-  if (r->resource)
+  r->resource = resource_find(shard->daemon, number);
+  if (!r->resource)
+    request_error(r, -ENODEV, "no such resource");
+  else if (r->resource->shard == shard)
     resource_serve(r);
   else
-    request_error(r, -ENODEV, "no such resource");
+    request_send(r);
 }
 
 static void doorbell(struct io_op *op, int result) {
@@ -80,13 +84,18 @@ void sessions_send(struct shard *shard) {
 
 /* ---- requests ---- */
 
+/* For others to read: nobody else counts. */
+static void count(_Atomic uint64_t *n) {
+  atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
 static struct request *next_taken(struct session *s) {
   struct request *r = s->taken;
   s->taken = r->next;
   r->next = NULL;
   s->in_flight++;
-  s->shard->requests++;
-  s->shard->redelivered += r->in.attempts > 1;
+  count(&s->shard->requests);
+  if (r->in.attempts > 1) count(&s->shard->redelivered);
   return r;
 }
 
@@ -118,6 +127,7 @@ static int session_turn(struct session *s, int64_t now_ns) {
     return 0;
   }
   if (n > 0) s->active_ns = now_ns;
+  if (n == -EPIPE && s->shard->daemon->draining) session_leave_resources(s); /* who came to wait since */
   if (n == -EPIPE && s->in_flight) {
     s->shut = true;
     session_make_cold(s);
@@ -157,10 +167,19 @@ void sessions_pause(struct shard *shard) {
   for (struct session *s = shard->sessions; s; s = s->next) session_make_cold(s);
 }
 
+/* Wherever they are parked. */
+static uint32_t parked(const struct session *s) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < s->credits; i++)
+    n += atomic_load_explicit(&s->requests[i].parked, memory_order_relaxed);
+  return n;
+}
+
 bool sessions_idle(const struct shard *shard) {
   bool keeping = shard->daemon->keeping;
   for (const struct session *s = shard->sessions; s; s = s->next)
-    if (keeping ? s->in_flight > s->parked : s->in_flight || s->state == SESSION_OPEN)
+    if (keeping ? s->in_flight && s->in_flight > parked(s)
+                : s->in_flight || s->state == SESSION_OPEN)
       return false;
   return true;
 }

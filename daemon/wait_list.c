@@ -41,7 +41,7 @@ static void look(struct alarm *alarm) {
   struct wait_list *l = (struct wait_list *)((char *)alarm - offsetof(struct wait_list, look));
   for (struct request *r = detach(l), *next; r; r = next) {
     next = r->next;
-    if (shmq_cancelled(&r->in))
+    if (request_cancelled(r))
       refuse(l, r);
     else
       wait_list_add(l, r);
@@ -66,7 +66,7 @@ struct request *wait_list_take(struct wait_list *l) {
     if (!l->first) l->end = &l->first;
     l->count--;
     request_park(r, false);
-    if (!shmq_cancelled(&r->in)) return r;
+    if (!request_cancelled(r)) return r;
     refuse(l, r);
   }
   return NULL;

@@ -16,9 +16,9 @@
 
 #include "census.h"
 #include "channel.h"
-#include "daemon.h"
 #include "harden.h"
 #include "settings.h"
+#include "shard.h"
 
 static void poll_channel(struct daemon *d);
 
@@ -29,8 +29,18 @@ static void tell(uint32_t what, int status) {
 
 /* ---- what the supervisor says ---- */
 
+/* For life. */
+static struct shard *least_busy(const struct daemon *d) {
+  struct shard *best = d->shards;
+  for (struct shard *s = d->shards; s < d->shards + d->shard_count; s++)
+    if (s->session_count < best->session_count) best = s;
+  return best;
+}
+
 static void take_session(struct daemon *d, const struct channel_message *m, const int *fds) {
-  int rc = fds[0] < 0 || fds[1] < 0 ? -EBADF : session_new(d->shards, fds[0], fds[1], (uint32_t)m->number);
+  int rc = fds[0] < 0 || fds[1] < 0
+               ? -EBADF
+               : session_new(least_busy(d), fds[0], fds[1], (uint32_t)m->number);
   if (!rc) return;
   say(SAY_WARNING, "a session cannot be served: %s", shmq_strerror(rc));
   if (fds[0] >= 0) shutdown(fds[0], SHUT_RDWR); /* its client and the supervisor see the end */
@@ -53,18 +63,25 @@ static int read_passed_configuration(struct config *fresh, int fd) {
 static void reload(struct daemon *d, int fd) {
   struct config fresh;
   int rc = read_passed_configuration(&fresh, fd);
+  shards_stop(d);
   if (!rc) rc = daemon_reload(d, &fresh);
+  shards_go(d);
   config_free(&fresh);
   tell(CHANNEL_RELOADED, rc);
 }
 
 static void keep_news(struct daemon *d, const struct channel_message *m) {
+  pthread_mutex_lock(&d->lock);
   char *text = realloc(d->news, m->text_bytes + 1);
-  if (!text) return;
-  memcpy(text, m->text, m->text_bytes);
-  text[m->text_bytes] = 0;
-  d->news = text;
-  if (m->number) resources_know_sessions(d->shards);
+  if (text) {
+    memcpy(text, m->text, m->text_bytes);
+    text[m->text_bytes] = 0;
+    d->news = text;
+  }
+  pthread_mutex_unlock(&d->lock);
+  if (!m->number) return;
+  resources_know_sessions(d->shards);
+  shards_ask_others(d, ERRAND_KNOW);
 }
 
 static void handle(struct daemon *d, const struct channel_message *m, const int *fds) {
@@ -115,20 +132,15 @@ static void ignore_signals(void) {
 }
 
 static int start(struct daemon *d) {
-  int rc = io_open(&d->shards->io, (enum io_rung)section_number(d->settings, "io"));
-  if (rc) {
-    say(SAY_ERROR, "cannot set up I/O '%s': %s", section_text(d->settings, "io"), strerror(-rc));
-    return rc;
-  }
+  int rc = shards_open(d);
+  if (rc) return rc;
   d->spin_ns = section_number(d->settings, "spin");
   rc = resources_open(d);
   return rc ? rc : guard_open(d);
 }
 
 int worker_run(const struct config *config, const char *directory, uint32_t epoch) {
-  static struct shard shard;
-  static struct daemon d = {.shards = &shard, .shard_count = 1};
-  shard.daemon = &d;
+  static struct daemon d;
   d.config = *config;
   d.directory = directory;
   d.epoch = epoch;
@@ -140,10 +152,13 @@ int worker_run(const struct config *config, const char *directory, uint32_t epoc
   if (rc) say(SAY_ERROR, "privileges cannot be given up: %s", strerror(-rc));
   if (!rc) rc = start(&d);
   if (!rc) {
-    say(SAY_INFO, "worker: %u resources, I/O by %s", d.resource_count, io_name(shard.io));
+    say(SAY_INFO, "worker: %u resources, %u shards, I/O by %s", d.resource_count, d.shard_count,
+        io_name(d.shards->io));
+    shards_go(&d);
     tell(CHANNEL_READY, 0);
     poll_channel(&d);
-    rc = shard_run(&shard);
+    rc = shard_run(d.shards);
+    shards_end(&d);
   }
   guard_close(&d);
   resources_close(&d);

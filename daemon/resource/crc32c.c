@@ -6,13 +6,18 @@
 enum { BYTE_BITS = 8 };
 #define POLYNOMIAL UINT32_C(0x82f63b78) /* reflected */
 
-static uint32_t by_table(uint32_t crc, const unsigned char *p, size_t size) {
-  static uint32_t table[256]; /* filled on first use; entry 1 last, so a full table has it */
-  for (uint32_t i = 0; !table[1] && i < 256; i++) {
-    uint32_t index = (257 - i) & 255, c = index;
+static uint32_t table[256];
+
+/* Before there are threads. */
+__attribute__((constructor)) static void fill_table(void) {
+  for (uint32_t i = 0; i < 256; i++) {
+    uint32_t c = i;
     for (int bit = 0; bit < BYTE_BITS; bit++) c = c & 1 ? c >> 1 ^ POLYNOMIAL : c >> 1;
-    table[index] = c;
+    table[i] = c;
   }
+}
+
+static uint32_t by_table(uint32_t crc, const unsigned char *p, size_t size) {
   while (size--) crc = crc >> 8 ^ table[(crc ^ *p++) & 255];
   return crc;
 }

@@ -21,6 +21,7 @@ static const struct param params[] = {
     {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL,
      "whether names may lead into other file systems", PARAM_LIVE},
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {0},
 };
 

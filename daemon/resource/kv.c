@@ -13,6 +13,7 @@
 
 static const struct param params[] = {
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {"path", PARAM_PATH, NULL, 0, 0, NULL,
      "the directory of its log and its snapshot; made if it is not there", PARAM_FIXED},
     {"ack", PARAM_CHOICE, "disk", 0, 0, "memory|kernel|disk",

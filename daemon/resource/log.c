@@ -30,6 +30,7 @@ static const struct param params[] = {
      "idempotency keys remembered: a record is not appended twice under one of them",
      PARAM_FIXED},
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {0},
 };
 

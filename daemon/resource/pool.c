@@ -45,6 +45,7 @@ static const struct param params[] = {
     {"count", PARAM_COUNT, "0", 0, 65536, NULL, "so many tokens more, named 1, 2, 3 and so on",
      PARAM_FIXED},
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {0},
 };
 

@@ -18,6 +18,7 @@ enum { LEASE_BEGIN, LEASE_FRAMES, LEASE_GOT, LEASE_BYTES, LEASE_SERIAL };
 
 static const struct param params[] = {
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {"command", PARAM_TEXT, NULL, 0, 0, NULL,
      "the program and its arguments, in words as a shell makes them; nothing is run to make them",
      PARAM_FIXED},

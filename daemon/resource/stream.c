@@ -23,6 +23,7 @@ enum { SENT_BEGIN, SENT_END, SENT_FRAMES, SENT_GOT, SENT_BYTES };
 
 static const struct param params[] = {
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {"connect", PARAM_TEXT, NULL, 0, 0, NULL, "the peer: tcp:HOST:PORT or unix:PATH", PARAM_FIXED},
     {"framing", PARAM_CHOICE, "line", 0, 0, "line|length|resp",
      "what a request and an answer is: a line, 4 bytes of length and so many more, or a value of RESP",

@@ -52,6 +52,7 @@ static const struct param params[] = {
      PARAM_LIVE},
     {"max", PARAM_COUNT, "1024", 1, 1 << 20, NULL, "timers that put messages, at once", PARAM_LIVE},
     RIGHTS_PARAM,
+    SHARD_PARAM,
     {0},
 };
 

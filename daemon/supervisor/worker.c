@@ -112,9 +112,8 @@ static int start(struct child *c) {
                           .ctx = sv,
                           .output = -1,
                           .keep = {pair[1], sv->lock_fd},
-                          .keep_count = 2,
-                          .session = true,
-                          .places = section_text(sv->settings, "pin")};
+                          .keep_count = 2, /* and no places: it pins its threads itself */
+                          .session = true};
   rc = child_spawn(c, &s);
   close(pair[1]);
   if (!rc)

@@ -28,6 +28,8 @@ int io_open(struct io **out, enum io_rung rung) {
 
 void io_close(struct io *io) { free(io); }
 const char *io_name(const struct io *io) { return io ? "sync" : ""; }
+void io_watch_wakes(struct io *io) { (void)io; }
+void io_wake(const struct io *io) { (void)io; }
 unsigned io_in_flight(const struct io *io) { return io->in_flight; }
 
 static void complete(struct io *io, struct io_op *op, int result) {

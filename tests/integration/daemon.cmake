@@ -46,11 +46,23 @@ foreach(part IN LISTS parts)
   endforeach()
 endforeach()
 
+# Several shards, by themselves; and those of the above that hold, keep or wait for something, on three.
+foreach(rung uring-futex threads)
+  shmq_test(NAME daemon_shards_${rung} PROGRAM daemon_shards LABELS integration SOURCES daemon_shards.c TIMEOUT 240
+    ENV SHMQD_DAEMON_IO=${rung})
+endforeach()
+foreach(part dir log pool process rights restart session stream)
+  shmq_test(NAME daemon_${part}_shards PROGRAM daemon_${part} LABELS integration TIMEOUT 240
+    SOURCES daemon_${part}.c ENV SHMQD_DAEMON_IO=uring-futex TEST_RUNG=uring-futex SHMQD_DAEMON_SHARDS=3)
+endforeach()
+
 # The worker and the clients are killed; scripts/daemon-kill.sh does it for longer.
-foreach(rung uring threads)
+foreach(rung uring threads shards)
   set(env SHMQD_DAEMON_IO=${rung})
   if(rung STREQUAL uring)
     set(env SHMQD_DAEMON_IO=auto)
+  elseif(rung STREQUAL shards)
+    set(env SHMQD_DAEMON_IO=auto SHMQD_DAEMON_SHARDS=3)
   endif()
   shmq_test(NAME daemon_kill_${rung} PROGRAM daemon_kill LABELS integration SOURCES daemon_kill.c TIMEOUT 900
     PLAIN ENV ${env})
@@ -98,7 +110,7 @@ foreach(rung IN LISTS rungs)
 endforeach()
 
 # Who builds one of these programs to run it has the daemon that it starts.
-foreach(program IN LISTS parts ITEMS kill idle store)
+foreach(program IN LISTS parts ITEMS shards kill idle store)
   if(TARGET daemon_${program})
     add_dependencies(daemon_${program} shmqd)
   endif()

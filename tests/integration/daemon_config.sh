@@ -42,6 +42,8 @@ refused 3 "nothing between two commas" '[dir:a]\npath = /\nallow = all r, , uid:
 refused 3 "a user that there is not" '[dir:a]\npath = /\nallow = uid:4294967295 r\n'
 refused 3 "a group that there is not" '[dir:a]\npath = /\nallow = gid:no-such-group r\n'
 refused 3 "needs a comma" '[dir:a]\npath = /\nallow = all r uid:1 w\n'
+refused 3 "[dir:a] shard: is more than there are" '[daemon]\nshards = 2\n[dir:a]\npath = /\nshard = 3\n'
+refused 2 "'65' is out of range" '[daemon]\nshards = 65\n'
 refused 2 "(auto|" '[daemon]\nio = fast\n'
 refused 2 "has a NUL" '[daemon]\nspin = 1s\0000 is not seen\n'
 refused 2 "control character" '[daemon]\nspin = 1\0001s\n'
