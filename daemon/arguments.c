@@ -79,17 +79,18 @@ static void manual_daemon(FILE *to) {
   manual_options(to);
   fputs(".SH SIGNALS\n", to);
   print_troff(signals, to);
-  fputs("\n.SH EXIT STATUS\n.TP\n.B 0\nIt has drained, or the configuration is good.\n"
-        ".TP\n.B 1\nThe configuration is wrong, or it could not start or go on.\n"
-        ".TP\n.B 2\nThe command line is wrong.\n"
-        ".SH FILES\n.TP\n.I /run/shmqd/control\nthe socket that clients connect to\n"
-        ".TP\n.I $XDG_RUNTIME_DIR/shmqd/control\na user's\n"
-        ".SH EXAMPLES\nA daemon of one's own, and its use:\n.PP\n.nf\n"
-        "shmqd \\-\\-dir /tmp/own \\-\\-set dir:src.path=/usr/include \\-\\-set log:audit.path=/tmp/own/audit &\n"
-        "export SHMQD_SOCKET=/tmp/own/control\n"
-        "shmq ask src get stdio.h\necho hello | shmq ask audit append\nshmq ask audit read 1\n.fi\n"
-        ".SH SEE ALSO\n.BR shmqd.conf (5),\n.BR shmq (1)\n",
-        to);
+  fputs(
+      "\n.SH EXIT STATUS\n.TP\n.B 0\nIt has drained, or the configuration is good.\n"
+      ".TP\n.B 1\nThe configuration is wrong, or it could not start or go on.\n"
+      ".TP\n.B 2\nThe command line is wrong.\n"
+      ".SH FILES\n.TP\n.I /run/shmqd/control\nthe socket that clients connect to\n"
+      ".TP\n.I $XDG_RUNTIME_DIR/shmqd/control\na user's\n"
+      ".SH EXAMPLES\nA daemon of one's own, and its use:\n.PP\n.nf\n"
+      "shmqd \\-\\-dir /tmp/own \\-\\-set dir:src.path=/usr/include \\-\\-set log:audit.path=/tmp/own/audit &\n"
+      "export SHMQD_SOCKET=/tmp/own/control\n"
+      "shmq ask src get stdio.h\necho hello | shmq ask audit append\nshmq ask audit read 1\n.fi\n"
+      ".SH SEE ALSO\n.BR shmqd.conf (5),\n.BR shmq (1)\n",
+      to);
 }
 
 static void manual_config(FILE *to) {

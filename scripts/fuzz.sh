@@ -31,13 +31,13 @@ clang=$(command -v clang-14) || { echo "no clang-14 here; scripts/install-deps.s
 build=build/fuzz
 mkdir -p $build/found
 
-make_all() { # one at a time: the targets' tests may run beside each other
+make_all() ( # one at a time, for the targets' tests run beside each other; the lock goes with the subshell
   exec 9>$build/lock
   flock 9
   CFLAGS='' cmake -S . -B $build -G Ninja -DCMAKE_C_COMPILER="$clang" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O1 -gline-tables-only" -DSHMQ_SANITIZE=address,undefined,fuzzer-no-link -DSHMQ_TESTS=ON &&
     cmake --build $build --target "${targets[@]/#/fuzz_}"
-}
+)
 if ! make_all >$build/build.log 2>&1; then
   cat $build/build.log
   exit 1

@@ -195,9 +195,10 @@ static double good_for(struct good *g, double seconds, const char *when) {
   qsort(g->took, *n, sizeof *g->took, by_value);
   qsort(g->served, *n, sizeof *g->served, by_value);
   double p99 = percentile_us(g->served, *n, 99);
-  printf("%s: %zu reads, p50 %.1f us, p99 %.1f us; less the wait for a processor %.1f us, %.1f us\n", when,
-         *n, percentile_us(g->took, *n, 50), percentile_us(g->took, *n, 99),
-         percentile_us(g->served, *n, 50), p99);
+  printf(
+      "%s: %zu reads, p50 %.1f us, p99 %.1f us; less the wait for a processor %.1f us, %.1f us\n",
+      when, *n, percentile_us(g->took, *n, 50), percentile_us(g->took, *n, 99),
+      percentile_us(g->served, *n, 50), p99);
   return p99;
 }
 
