@@ -2,13 +2,13 @@
 # How a test is declared. Both functions do nothing unless SHMQ_TESTS is on.
 #
 #   shmq_test(NAME name LABELS unit SOURCES a.c [PROGRAM name] [LIBS shmq-internal] [ARGS ..] [ENV K=V ..]
-#             [DEFINES ..] [TIMEOUT 60] [PLAIN] [LOAD one])
+#             [DEFINES ..] [TIMEOUT 300] [PLAIN] [LOAD one])
 #     A program. It links Criterion unless PLAIN (a main of its own, for fork, ptrace and TSan).
 #     LIBS defaults to shmq::shmq; shmq-internal is the same sources with all symbols visible.
 #     Tests that state the same PROGRAM are runs of one program, built as the first of them says.
 #     Under the thread sanitizer only tests labelled tsan exist, and those must be PLAIN.
 #
-#   shmq_script_test(NAME name LABELS install COMMAND cmd args.. [ENV K=V ..] [TIMEOUT 60] [LOAD one])
+#   shmq_script_test(NAME name LABELS install COMMAND cmd args.. [ENV K=V ..] [TIMEOUT 300] [LOAD one])
 #     A command. It finds SHMQ_SOURCE_DIR, SHMQ_BUILD_DIR, SHMQ_SANITIZE, CC in its environment.
 #
 # Both exit 77 to say "skipped: this machine lacks what the test needs".
@@ -37,7 +37,7 @@ set(shmq_test_env
 function(shmq_test_properties name)
   cmake_parse_arguments(PARSE_ARGV 1 T "" "TIMEOUT;LOAD" "LABELS;ENV")
   if(NOT T_TIMEOUT)
-    set(T_TIMEOUT 60)
+    set(T_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES
     LABELS "${T_LABELS}" TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77
