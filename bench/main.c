@@ -101,16 +101,17 @@ static const struct row rows[] = {
     {"8 x 8, 64 B, sleeping", MANY, "shmq", 64, "boost", 0, 1.0, 8},
 };
 
-static unsigned depth_for(size_t bytes) {
-  if (bytes > 65536) return 8;
-  return bytes > 1024 ? 64 : 4096; /* 4096 messages or 4 MiB */
+/* The same for a figure and its reference: a short queue keeps its two sides in step, whatever it holds. */
+static unsigned depth_for(const struct row *r) {
+  if (r->bytes > 65536) return 16;
+  return r->bytes > 1024 ? 64 : 4096; /* 4096 messages or 4 MiB */
 }
 
 static struct exchange exchange_of(const struct row *r, const char *transport, size_t bytes) {
   bool trip = r->kind == LATENCY || r->kind == SLEEP;
   return (struct exchange){.transport = transport_find(transport),
                            .shape = {.bytes = bytes,
-                                     .depth = trip ? 64 : depth_for(bytes),
+                                     .depth = trip ? 64 : depth_for(r),
                                      .producers = r->sides,
                                      .consumers = r->sides,
                                      .sleeping = r->kind == SLEEP || r->kind == MANY},
