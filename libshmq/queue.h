@@ -25,6 +25,7 @@ struct shmq {
   uint32_t consumer_epoch;
   uint32_t spins; /* how long the next wait spins before it sleeps, 0: never; adapts (waiting.c) */
   uint32_t spin_rest;                          /* short sleeps until the budget grows again */
+  uint32_t known_empty, known_full;            /* last announcements on the two events (wake.h) */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
   struct shmq__pollable *pollable;
 };
@@ -68,6 +69,12 @@ struct shmq__waiter {
   bool ordered;
   bool slept; /* at any time in this wait */
 };
+/* Where q remembers its last announcement on an event. NULL: it does not. */
+static inline uint32_t *known_of(shmq *q, const shmq__event *event) {
+  return event == &q->queue->not_empty ? &q->known_empty
+         : event == &q->queue->not_full ? &q->known_full
+                                        : NULL;
+}
 /* Start a wait on an event of q's. */
 static inline struct shmq__waiter waiter(shmq *q, shmq__event *event, int64_t deadline_ns) {
   return (struct shmq__waiter){.queue = q, .event = event, .deadline_ns = deadline_ns};

@@ -65,7 +65,7 @@ static unsigned announce(const shmq_wait_item *items, int n, struct shmq__futex_
     for (int e = 0; e < 2; e++) {
       bool one;
       if (!events[e]) continue;
-      uint32_t value = shmq__event_announce(events[e], &one);
+      uint32_t value = shmq__event_announce(events[e], known_of(items[i].queue, events[e]), &one);
       words[count++] = (struct shmq__futex_item){.word = &events[e]->word, .value = value};
       *ordered = *ordered && one;
     }

@@ -18,7 +18,7 @@ void shmq__event_wake(shmq__event *event, int n) {
      * the sleepers' own bounded look does. */
     CRASHPOINT("wake.raised");
     if (shmq__futex_wake(&event->word, n) > 0) return;
-    if (a_cas(&event->word, &raised, (raised + 2) & ~EVENT_SLEEPERS))
+    if (a_cas(&event->word, &raised, (raised + 4) & ~EVENT_SLEEPERS))
       (void)shmq__futex_wake(&event->word, INT_MAX);
     return;
   }
@@ -29,9 +29,11 @@ void shmq__event_wake_all(shmq__event *event) {
   (void)shmq__futex_wake(&event->word, INT_MAX);
 }
 
-uint32_t shmq__event_announce(shmq__event *event, bool *ordered) {
-  uint32_t announced = a_or(&event->word, EVENT_SLEEPERS) | EVENT_SLEEPERS; /* E1 */
-  *ordered = shmq__barrier_others();
+uint32_t shmq__event_announce(shmq__event *event, uint32_t *known, bool *ordered) {
+  uint32_t before = a_or(&event->word, EVENT_SLEEPERS), announced = before | EVENT_SLEEPERS; /* E1 */
+  bool stands = *known & EVENT_SLEEPERS && before - *known <= 2;
+  *ordered = stands || shmq__barrier_others();
+  *known = *ordered ? announced : 0;
   return announced;
 }
 

@@ -70,7 +70,12 @@ bit died;
 #else
 #define AFTER_CLEAR if :: some -> some = 0; STEP(FUTEX_WAKE(3)) :: else fi
 #endif
-#define CLEAR(w) word = (w + 4) & 254; some = 1 /* nobody woken: the bit goes */
+#ifdef BUG_CLEAR_NEAR /* a clearing after an earlier raise looks like that raise alone */
+#define CLEARED 4
+#else
+#define CLEARED 6
+#endif
+#define CLEAR(w) word = (w + CLEARED) & 254; some = 1 /* nobody woken: the bit goes */
 
 /* event_signal(n). `flush` is what a locked instruction does to the caller's stores. */
 #define SIGNAL(n, flush) \
@@ -140,6 +145,7 @@ end_idle:
 
 proctype taker(byte me) {
   byte w, v, i;
+  byte known; /* announced last, in order */
   bit some, slept, last;
 
 look: /* ring.pml is about how; here taking is one step */
@@ -151,15 +157,20 @@ look: /* ring.pml is about how; here taking is one step */
   if
   :: last -> goto dead
   :: v == 0 -> /* announce, and look again */
-    STEP(word = word | SLEEPERS; v = word);
+    STEP(w = word; word = word | SLEEPERS; v = word);
 #ifndef BUG_NO_MEMBARRIER
-    i = 0;
-    do
-    :: i < PUBS -> STEP(DRAIN(i)); i++
-    :: else -> break
-    od;
-    i = 0;
+    if
+    :: (known & SLEEPERS) && ((w - known) & 255) <= 2 /* never cleared since */
+    :: else ->
+      i = 0;
+      do
+      :: i < PUBS -> STEP(DRAIN(i)); i++
+      :: else -> break
+      od;
+      i = 0
+    fi;
 #endif
+    known = v; w = 0;
 #ifndef BUG_NO_RECHECK
     goto look
 #endif
@@ -203,7 +214,7 @@ got: /* Who slept passes on: a position published before its predecessor woke no
   fi;
 #endif
 dead:
-  atomic { w = 0; v = 0; i = 0; some = 0; slept = 0; last = 0; asleep[me] = 0 }
+  atomic { w = 0; v = 0; i = 0; known = 0; some = 0; slept = 0; last = 0; asleep[me] = 0 }
 }
 
 init {

@@ -19,17 +19,19 @@ Test(core_wake, a_signal_without_sleepers_does_not_touch_the_word) {
 /* Who announces second must not send the first one round again. */
 Test(core_wake, announcing_again_does_not_disturb_the_first) {
   bool ordered;
+  uint32_t known = 0;
   shmq__event event = {.word = 40};
-  uint32_t a = shmq__event_announce(&event, &ordered);
+  uint32_t a = shmq__event_announce(&event, &known, &ordered);
   cr_assert_eq(a, 41);
-  cr_assert_eq(shmq__event_announce(&event, &ordered), a);
+  cr_assert_eq(shmq__event_announce(&event, &known, &ordered), a);
   cr_assert_eq(event.word, a);
 }
 
 Test(core_wake, the_sequence_wraps) {
   bool ordered;
+  uint32_t known = 0;
   shmq__event event = {.word = UINT32_MAX - 1};
-  uint32_t value = shmq__event_announce(&event, &ordered);
+  uint32_t value = shmq__event_announce(&event, &known, &ordered);
   cr_assert_eq(value, UINT32_MAX);
   event_signal(&event, 1);
   cr_assert_neq(event.word, value);
@@ -38,8 +40,9 @@ Test(core_wake, the_sequence_wraps) {
 
 Test(core_wake, a_signal_that_finds_nobody_ends_the_announcement) {
   bool ordered;
+  uint32_t known = 0;
   shmq__event event = {.word = 0};
-  (void)shmq__event_announce(&event, &ordered);
+  (void)shmq__event_announce(&event, &known, &ordered);
   event_signal(&event, 1);
   cr_assert_eq(event.word & EVENT_SLEEPERS, 0);
   uint32_t quiet = event.word;
@@ -47,22 +50,39 @@ Test(core_wake, a_signal_that_finds_nobody_ends_the_announcement) {
   cr_assert_eq(event.word, quiet);
 }
 
+/* However the raise and the clearing lie about an announcement, the next one can tell: it is remembered as standing only
+ * while the bit stayed. */
+Test(core_wake, a_clearing_moves_the_word_further_than_a_raise) {
+  bool ordered;
+  uint32_t known = 0;
+  shmq__event event = {.word = 0};
+  uint32_t value = shmq__event_announce(&event, &known, &ordered);
+  shmq__event_wake_all(&event);
+  cr_assert_leq(event.word - value, 2);
+  uint32_t raised = shmq__event_announce(&event, &known, &ordered);
+  event_signal(&event, 1); /* finds nobody */
+  cr_assert_gt(event.word - raised, 2);
+  cr_assert_gt(event.word - (raised + 2), 2, "a clearing alone");
+}
+
 /* Announced, signalled, and only then asleep: the word has moved, so the sleep ends at once. */
 Test(core_wake, a_wake_up_between_announcing_and_sleeping_is_not_lost) {
   bool ordered;
+  uint32_t known = 0;
   shmq__event event = {.word = 0};
-  uint32_t value = shmq__event_announce(&event, &ordered);
+  uint32_t value = shmq__event_announce(&event, &known, &ordered);
   event_signal(&event, 1);
   cr_assert_eq(shmq__event_sleep(&event, value, SHMQ_FOREVER), -EAGAIN);
-  value = shmq__event_announce(&event, &ordered);
+  value = shmq__event_announce(&event, &known, &ordered);
   shmq__event_wake_all(&event);
   cr_assert_eq(shmq__event_sleep(&event, value, SHMQ_FOREVER), -EAGAIN);
 }
 
 Test(core_wake, a_sleep_ends_at_its_deadline) {
   bool ordered;
+  uint32_t known = 0;
   shmq__event event = {.word = 0};
-  uint32_t value = shmq__event_announce(&event, &ordered);
+  uint32_t value = shmq__event_announce(&event, &known, &ordered);
   int64_t deadline = shmq_after_ns(20 * MILLISECOND);
   cr_assert_eq(shmq__event_sleep(&event, value, deadline), -ETIMEDOUT);
   cr_assert_geq(shmq_now_ns(), deadline);
@@ -78,7 +98,8 @@ struct sleeper {
 static void *sleeper_main(void *argument) {
   struct sleeper *s = argument;
   bool ordered;
-  uint32_t value = shmq__event_announce(s->event, &ordered);
+  uint32_t known = 0;
+  uint32_t value = shmq__event_announce(s->event, &known, &ordered);
   (void)atomic_fetch_add(s->announced, 1);
   while (shmq__event_sleep(s->event, value, SHMQ_FOREVER) == -EINTR) continue;
   (void)atomic_fetch_add(s->woken, 1);
