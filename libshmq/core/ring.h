@@ -67,17 +67,13 @@ static inline bool ring_advance(_Atomic uint64_t *index, _Atomic uint64_t *recor
  * scribbles on an index word must not keep us from looking at our deadline. */
 #define RING_ATTEMPTS (1u << 16)
 
-/* Fetch a cell that is to be written soon. A cell that shares its line is only read: its neighbour may be somebody's
- * just now. */
+/* Fetch a cell that is to be written soon. The line of its word is only read: a taker polls it, and taken from him now it
+ * comes back to be asked for once more. */
 __attribute__((always_inline)) /* gcc drops calls of functions that only prefetch */
 static inline void
 ring_prefetch_cell(const shmq__ring_view *r, uint64_t position) {
   const char *cell = (const char *)cell_word(r, position);
-  if (r->stride < SHMQ__LINE) {
-    __builtin_prefetch(cell);
-    return;
-  }
-  prefetch_to_write(cell);
+  __builtin_prefetch(cell);
   if (r->stride > SHMQ__LINE) prefetch_to_write(cell + SHMQ__LINE);
 }
 
