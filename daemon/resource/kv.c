@@ -116,22 +116,22 @@ void kv_answer_conflict(struct request *r, const struct kv_entry *e, int status)
 
 /* ---- get ---- */
 
-int kv_copy_key(const struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]) {
-  if (bytes == 0 || bytes > r->in.size) return -EINVAL;
-  if (bytes > SHMQ_KV_KEY_MAX) return -ENAMETOOLONG;
+size_t kv_take_key(struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]) {
+  int rc = bytes == 0 || bytes > r->in.size ? -EINVAL : bytes > SHMQ_KV_KEY_MAX ? -ENAMETOOLONG : 0;
+  if (rc) {
+    request_refuse(r, rc, NULL);
+    return 0;
+  }
   memcpy(key, r->in.data, bytes);
-  return (int)bytes;
+  return bytes;
 }
 
 static void serve_get(struct request *r) {
   struct kv *kv = kv_of_request(r);
   char key[SHMQ_KV_KEY_MAX];
-  int n = kv_copy_key(r, r->in.size, key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  struct kv_entry *e = kv_map_find(&kv->map, key, (size_t)n);
+  size_t n = kv_take_key(r, r->in.size, key);
+  if (!n) return;
+  struct kv_entry *e = kv_map_find(&kv->map, key, n);
   if (!e) {
     kv_answer_conflict(r, NULL, -ENOENT);
     return;

@@ -120,8 +120,8 @@ struct kv_record {
 
 /* PUT, CAS, ADD, DELETE. What was done before a worker died of it is not done again. */
 void kv_serve_change(struct request *r);
-/* Copy what is parsed. Returns the key's length or a negative errno. */
-int kv_copy_key(const struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]);
+/* Copy what is parsed: the first so many bytes. Returns the key's length; 0: there is none, and the request is refused. */
+size_t kv_take_key(struct request *r, size_t bytes, char key[SHMQ_KV_KEY_MAX]);
 /* What there is forbids it: `e` does, or that there is none. */
 void kv_answer_conflict(struct request *r, const struct kv_entry *e, int status);
 

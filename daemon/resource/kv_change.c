@@ -46,6 +46,15 @@ static int room_for(struct kv *kv, struct request *r, const struct kv_entry *old
   return 1;
 }
 
+/* An entry to come in the place of `old`, its value still to be written. NULL: the request was put off or refused. */
+static struct kv_entry *entry_for(struct kv *kv, struct request *r, const struct kv_entry *old,
+                                  const char *key, size_t key_bytes, size_t value_bytes) {
+  int rc = room_for(kv, r, old, key_bytes, value_bytes);
+  struct kv_entry *e = rc ? NULL : kv_entry_new(key, key_bytes, value_bytes);
+  if (!e && rc <= 0) request_refuse(r, rc ? rc : -ENOMEM, NULL);
+  return e;
+}
+
 static int check_version(const struct kv_entry *e, uint64_t expected) {
   if (!expected) return e ? -EEXIST : 0;
   return !e ? -ENOENT : e->version == expected ? 0 : -ESTALE;
@@ -54,25 +63,17 @@ static int check_version(const struct kv_entry *e, uint64_t expected) {
 static void serve_put(struct request *r) {
   struct kv *kv = kv_of_request(r);
   char key[SHMQ_KV_KEY_MAX];
-  int n = request_arg(r, 0) > r->in.size ? -EINVAL : kv_copy_key(r, (size_t)request_arg(r, 0), key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  size_t value_bytes = r->in.size - (size_t)n;
-  const struct kv_entry *old = kv_map_find(&kv->map, key, (size_t)n);
+  size_t n = kv_take_key(r, (size_t)request_arg(r, 0), key);
+  if (!n) return;
+  size_t value_bytes = r->in.size - n;
+  const struct kv_entry *old = kv_map_find(&kv->map, key, n);
   int rc = r->in.header.op == SHMQ_KV_CAS ? check_version(old, request_arg(r, 1)) : 0;
   if (rc) {
     kv_answer_conflict(r, old, rc);
     return;
   }
-  rc = room_for(kv, r, old, (size_t)n, value_bytes);
-  if (rc > 0) return;
-  struct kv_entry *e = rc ? NULL : kv_entry_new(key, (size_t)n, value_bytes);
-  if (!e) {
-    request_refuse(r, rc ? rc : -ENOMEM, NULL);
-    return;
-  }
+  struct kv_entry *e = entry_for(kv, r, old, key, n, value_bytes);
+  if (!e) return;
   memcpy(kv_entry_value(e), (char *)r->in.data + n, value_bytes);
   put_entry(kv, r, e);
 }
@@ -96,12 +97,9 @@ static void serve_add(struct request *r) {
   struct kv *kv = kv_of_request(r);
   char key[SHMQ_KV_KEY_MAX], text[NUMBER_BYTES];
   int64_t sum;
-  int n = kv_copy_key(r, r->in.size, key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  struct kv_entry *old = kv_map_find(&kv->map, key, (size_t)n);
+  size_t n = kv_take_key(r, r->in.size, key);
+  if (!n) return;
+  struct kv_entry *old = kv_map_find(&kv->map, key, n);
   int rc = number_in(old, &sum);
   if (!rc && __builtin_add_overflow(sum, (int64_t)request_arg(r, 0), &sum)) rc = -ERANGE;
   if (rc) {
@@ -109,13 +107,8 @@ static void serve_add(struct request *r) {
     return;
   }
   size_t digits = (size_t)snprintf(text, sizeof text, "%" PRId64, sum);
-  rc = room_for(kv, r, old, (size_t)n, digits);
-  if (rc > 0) return;
-  struct kv_entry *e = rc ? NULL : kv_entry_new(key, (size_t)n, digits);
-  if (!e) {
-    request_refuse(r, rc ? rc : -ENOMEM, NULL);
-    return;
-  }
+  struct kv_entry *e = entry_for(kv, r, old, key, n, digits);
+  if (!e) return;
   memcpy(kv_entry_value(e), text, digits);
   r->scratch[KV_VALUE1] = (uint64_t)sum;
   put_entry(kv, r, e);
@@ -124,18 +117,15 @@ static void serve_add(struct request *r) {
 static void serve_delete(struct request *r) {
   struct kv *kv = kv_of_request(r);
   char key[SHMQ_KV_KEY_MAX];
-  int n = kv_copy_key(r, r->in.size, key);
-  if (n < 0) {
-    request_refuse(r, n, NULL);
-    return;
-  }
-  struct kv_entry *e = kv_map_find(&kv->map, key, (size_t)n);
+  size_t n = kv_take_key(r, r->in.size, key);
+  if (!n) return;
+  struct kv_entry *e = kv_map_find(&kv->map, key, n);
   uint64_t expected = request_arg(r, 1);
   if (!e || (expected && e->version != expected)) {
     kv_answer_conflict(r, e, e ? -ESTALE : -ENOENT);
     return;
   }
-  if (!log_commit_room(&kv->commit, sizeof(struct kv_record) + (size_t)n)) {
+  if (!log_commit_room(&kv->commit, sizeof(struct kv_record) + n)) {
     log_commit_put_off(&kv->commit, r);
     return;
   }

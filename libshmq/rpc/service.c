@@ -207,11 +207,6 @@ static int take_one(shmq_service *s, shmq_incoming *in, struct look *look) {
   }
 }
 
-/* The end of a request is written into the line that it came in. Let all of them come for that at once. */
-static void prefetch_ends(const shmq_message *messages, int n) {
-  for (int i = 0; n > 1 && i < n; i++) __builtin_prefetch((const char *)messages[i].data - 8, 1);
-}
-
 /* Lease up to n messages into s->ahead, where there are none. */
 static int look_ahead(shmq_service *s, int n, int64_t deadline_ns, struct look *look) {
   int got = shmq_lease_batch(s->requests, s->ahead, n, SHMQ_NOWAIT);
@@ -221,7 +216,6 @@ static int look_ahead(shmq_service *s, int n, int64_t deadline_ns, struct look *
     got = shmq_lease_batch(s->requests, s->ahead, n, deadline_ns);
   }
   if (got < 0) return got;
-  prefetch_ends(s->ahead, got);
   s->ahead_next = 0;
   s->ahead_end = got;
   return 0;
