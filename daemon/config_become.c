@@ -40,12 +40,20 @@ int config_may_become(const struct config *running, const struct config *fresh,
   return 0;
 }
 
-/* Swapped, so that what was is freed with `fresh`. */
+static void swap_text(char **a, char **b) {
+  char *was = *a;
+  *a = *b;
+  *b = was;
+}
+
+/* Swapped, so that what was is freed with `fresh`. A text that is the same stays where it is: a helper thread may be
+ * reading it. */
 static bool take_setting(struct setting *running, struct setting *fresh) {
-  struct setting was = *running;
-  *running = *fresh;
-  *fresh = was;
-  return strcmp(running->text, fresh->text) != 0;
+  swap_text(&running->source, &fresh->source);
+  if (strcmp(running->text, fresh->text) == 0) return false;
+  swap_text(&running->text, &fresh->text);
+  running->number = fresh->number;
+  return true;
 }
 
 unsigned config_become(struct config *running, struct config *fresh) {

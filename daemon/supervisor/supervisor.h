@@ -114,6 +114,7 @@ struct worker {
   bool proven;          /* one has been ready: the configuration can be served */
   bool blocked;         /* the channel is full */
   struct config *fresh; /* the worker is trying it */
+  bool reload_again;    /* asked for meanwhile: what it is trying may be older than what was meant */
 };
 
 void worker_init(struct supervisor *supervisor);

@@ -75,6 +75,9 @@ static void reload_done(struct supervisor *sv, int status) {
   free(w->fresh);
   w->fresh = NULL;
   notify_systemd("READY=1");
+  if (!w->reload_again) return;
+  w->reload_again = false;
+  worker_reload(sv);
 }
 
 static void channel_news(struct source *source, uint32_t events) {
@@ -181,7 +184,7 @@ static int try_reload(struct supervisor *sv, struct config *fresh, struct config
 void worker_reload(struct supervisor *sv) {
   struct config_error error;
   if (sv->worker.fresh) {
-    say(SAY_WARNING, "not reloaded: a reload is under way");
+    sv->worker.reload_again = true;
     return;
   }
   notify_systemd("RELOADING=1");

@@ -167,6 +167,31 @@ Test(daemon_rights, a_reload_takes_rights_away)
   pthread_join(thread, NULL);
 }
 
+/* The last word counts, also when it is said while an earlier one is being tried. */
+Test(daemon_rights, reloads_on_the_heels_of_each_other)
+{
+  char path[128], text[2048] = "";
+  const struct wish get = {"shared", GET};
+  if (geteuid() != 0) cr_skip_test("not root");
+  snprintf(path, sizeof path, "%s/shmqd.conf", d.dir);
+  FILE *file = fopen(path, "r");
+  cr_assert_gt(fread(text, 1, sizeof text - 1, file), 0);
+  fclose(file);
+  for (int round = 0, rc; round < 10; round++) {
+    for (int last = 0; last < 2; last++, usleep(300)) {
+      char *right = strstr(text, "uid:61001 ") + strlen("uid:61001 ");
+      *right = (round + last) % 2 ? 'r' : 'w';
+      file = fopen(path, "r+");
+      fputs(text, file);
+      fclose(file);
+      kill(d.pid, SIGHUP);
+    }
+    int refused = round % 2; /* it ends with 'r' in even rounds */
+    for (int i = 0; (rc = as(ANN, OTHERS, 0, try_it, &get)) != refused && i < 250; i++) nap_ms(20);
+    cr_assert_eq(rc, refused, "round %d", round);
+  }
+}
+
 /* ---- the worker's own ---- */
 
 static void status_line(pid_t pid, const char *key, char *to, size_t room) {
