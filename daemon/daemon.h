@@ -231,6 +231,7 @@ struct shard {
   struct session *sessions; /* all */
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   struct session *unsent;   /* those with answers that are kept back */
+  unsigned lingering;       /* batches that wait for clients that were just answered */
   _Atomic unsigned session_count;
   _Atomic uint64_t requests;    /* ever taken */
   _Atomic uint64_t redelivered; /* of them, a worker had died of */

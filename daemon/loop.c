@@ -4,6 +4,7 @@
  * while any session is hot and sleeps in the ring when none is; a session goes cold behind its
  * doorbell when it has brought nothing for the spin budget.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -120,6 +121,7 @@ int shard_run(struct shard *s) {
     found += sessions_turn(s);
     resources_turn(s);
     sessions_send(s);
+    if (!found && s->lingering) sched_yield(); /* they may have been woken on this processor */
     int rc = io_run(s->io, wait_until(s, found));
     sessions_send(s);
     if (rc < 0) {

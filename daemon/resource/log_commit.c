@@ -85,7 +85,8 @@ static int recover(struct log_commit *c, bool failed) {
   if (rc) return rc;
   c->written = c->synced = c->next;
   c->batches[0].bytes = c->batches[1].bytes = 0;
-  c->batches[0].to_disk = c->batches[1].to_disk = c->sync_wanted = false;
+  c->batches[0].to_disk = c->batches[1].to_disk = 0;
+  c->sync_wanted = false;
   c->filling = &c->batches[0];
   c->flying = &c->batches[1];
   c->state = LOG_READY;
@@ -96,6 +97,7 @@ static int recover(struct log_commit *c, bool failed) {
 static void fail(struct log_commit *c, int error) {
   say(SAY_ERROR, "[%s] %s: stopped, reading back", c->files.name, strerror(-error));
   struct request *list = take_all(&c->waiting, &c->waiting_end);
+  linger_end(&c->linger);
   int rc = recover(c, true);
   if (rc) {
     c->state = LOG_BROKEN;
@@ -116,8 +118,10 @@ static uint64_t whole_blocks(uint64_t bytes) {
 }
 
 static void batch_done(struct log_commit *c) {
+  if (c->flying->to_disk)
+    linger_begin(&c->linger, c->flying->to_disk + c->filling->to_disk, shmq_now_ns() - c->left_ns);
   c->flying->bytes = 0;
-  c->flying->to_disk = false;
+  c->flying->to_disk = 0;
   c->sync_wanted = c->sync_wanted && c->synced < c->written;
   c->state = LOG_READY;
   acknowledge(c);
@@ -259,20 +263,28 @@ static void fly(struct log_commit *c) {
   c->flying = b;
   c->filling->count = 0;
   c->flown = 0;
+  c->left_ns = shmq_now_ns();
+  linger_end(&c->linger);
   write_rest(c);
   prepare_spare(c);
 }
 
+/* Who waits for the disk would wait for two flights; nobody else is to wait for them. */
+static bool may_leave(const struct log_commit *c) {
+  const struct log_batch *b = c->filling;
+  return !b->to_disk || c->backlog || c->sync_wanted || !linger_wants(&c->linger, b->to_disk);
+}
+
 void log_commit_turn(struct log_commit *c) {
   if (c->state != LOG_READY) return;
-  if (c->filling->bytes)
+  if (c->filling->bytes && may_leave(c))
     fly(c);
   else if (c->sync_wanted && c->synced < c->written)
     sync_file(c);
 }
 
 void log_commit_sync(struct log_commit *c) {
-  c->filling->to_disk = c->filling->bytes > 0;
+  if (c->filling->bytes && !c->filling->to_disk) c->filling->to_disk = 1;
   c->sync_wanted = true;
 }
 
@@ -294,7 +306,7 @@ void log_commit_wait(struct log_commit *c, struct request *r, enum shmq_log_ack 
   }
   if (ack == SHMQ_LOG_ACK_DISK) {
     if (number >= c->written && c->filling->bytes && number >= c->filling->first)
-      c->filling->to_disk = true;
+      c->filling->to_disk++;
     else
       c->sync_wanted = true;
   }
@@ -384,6 +396,7 @@ int64_t log_commit_append(struct log_commit *c, struct request *r, enum shmq_log
 /* ---- open and close ---- */
 
 void log_commit_close(struct log_commit *c) {
+  linger_end(&c->linger);
   log_keys_free(&c->keys);
   log_keys_free(&c->requests);
   log_files_close(&c->files);
@@ -397,6 +410,7 @@ int log_commit_open(struct log_commit *c, const struct log_commit_user *user,
   *c = (struct log_commit){.user = user, .io = resource->shard->io};
   snprintf(c->label, sizeof c->label, "%s:%s", resource->kind->section.name,
            resource->section->name);
+  linger_open(&c->linger, resource->shard);
   c->waiting_end = &c->waiting;
   c->backlog_end = &c->backlog;
   c->files.directory = c->files.spare = -1;

@@ -9,6 +9,7 @@
 
 #include <sys/uio.h>
 
+#include "resource/linger.h"
 #include "resource/log.h"
 
 struct log_commit;
@@ -32,7 +33,7 @@ struct log_batch {
   size_t bytes;
   uint64_t first; /* number of its first record */
   uint64_t count;
-  bool to_disk; /* somebody waits for the disk */
+  uint64_t to_disk; /* how many wait for the disk */
 };
 
 struct log_commit {
@@ -41,7 +42,8 @@ struct log_commit {
   char label[64]; /* KIND:NAME, for messages */
   struct log_files files;
   struct log_keys keys;
-  struct log_keys requests; /* of the last records before this worker: what may be delivered again */
+  struct log_keys
+      requests; /* of the last records before this worker: what may be delivered again */
   enum log_state state;
   struct log_batch batches[2];
   struct log_batch *filling, *flying;
@@ -54,6 +56,8 @@ struct log_commit {
   struct io_op op;  /* write or sync of the flying batch; the turn to a new segment */
   struct io_op spare_op;
   bool making_spare;
+  struct linger linger; /* the filling batch, for those that the flying one answers */
+  int64_t left_ns;      /* when that one left */
   struct request *waiting, **waiting_end; /* appended, not acknowledged yet */
   struct request *backlog, **backlog_end; /* no room in the staging buffer */
 };

@@ -253,6 +253,27 @@ Test(daemon_log, many_clients_append_and_no_number_is_missing)
   cr_assert_eq(r.value[1], CLIENTS * EACH + 1);
 }
 
+/* One batch waits for those that the last one answered: they may never come again. */
+Test(daemon_log, who_has_gone_is_not_waited_for)
+{
+  enum { CLIENTS = 4, TOGETHER = 50, ALONE = 200 };
+  shmq_client *c[CLIENTS];
+  shmq_future *f[CLIENTS];
+  shmq_ask a = {
+      .resource = (uint16_t)log_number, .op = SHMQ_LOG_APPEND, .value = {SHMQ_LOG_ACK_DISK, 0}};
+  for (int i = 0; i < CLIENTS; i++) c[i] = shmqd_client(&d);
+  for (int n = 0; n < TOGETHER; n++) {
+    for (int i = 0; i < CLIENTS; i++) MUST(shmq_request(c[i], &a, PATIENCE, &f[i]));
+    for (int i = 0; i < CLIENTS; i++) {
+      MUST(shmq_await(f[i], &r, PATIENCE));
+      shmq_future_free(f[i]);
+    }
+  }
+  for (int i = 0; i < CLIENTS; i++) shmq_client_close(c[i]);
+  for (uint64_t n = 0; n < ALONE; n++)
+    append_number(SHMQ_LOG_ACK_DISK, CLIENTS * TOGETHER + 1 + n);
+}
+
 Test(daemon_log, bad_requests_are_refused)
 {
   static char huge[60000];
