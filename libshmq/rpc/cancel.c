@@ -39,7 +39,7 @@ int shmq_cancel(shmq_future *f) {
   return 0;
 }
 
-static void report_uncollected(shmq_future *f) {
+void shmq__report_uncollected(shmq_future *f) {
   shmq_client *c = f->client;
   if (f->state != FUTURE_SETTLED || f->observed || !f->result.status) return;
   f->observed = true;
@@ -53,7 +53,7 @@ void shmq_future_free(shmq_future *f) {
     return;
   }
   if (f->state == FUTURE_PENDING) shmq_cancel(f);
-  report_uncollected(f);
+  shmq__report_uncollected(f);
   shmq__future_reset(f);
   if (!f->answered) f->state = FUTURE_ORPHAN;
 }

@@ -153,6 +153,7 @@ void shmq_client_close(shmq_client *c) {
   if (!c) return;
   shmq_call_done(c);
   for (uint32_t i = 0; i < c->table_count; i++) {
+    shmq__report_uncollected(c->table[i]);
     shmq__future_reset(c->table[i]);
     free(c->table[i]);
   }
@@ -178,7 +179,14 @@ shmq_segment *shmq_client_segment(shmq_client *c) { return c->segment; }
 uint32_t shmq_client_credits(const shmq_client *c) { return c->credits; }
 uint32_t shmq_client_epoch(const shmq_client *c) { return c->epoch; }
 int shmq_client_event_fd(shmq_client *c) { return shmq_event_fd(c->reply); }
-int shmq_client_event_arm(shmq_client *c) { return shmq_event_arm(c->reply); }
+
+/* What other calls have taken in is not in the queue any more, and its owner may not have looked yet. */
+int shmq_client_event_arm(shmq_client *c) {
+  bool unseen = c->ready || c->news;
+  c->news = false;
+  return unseen ? 1 : shmq_event_arm(c->reply);
+}
+
 void shmq_client_get_stats(const shmq_client *c, shmq_client_stats *stats) { *stats = c->stats; }
 
 void shmq_client_on_uncollected(shmq_client *c, shmq_uncollected_fn *fn, void *ctx) {

@@ -39,7 +39,8 @@ struct shmq_future {
   bool answered; /* the server's last word came: the credit is back */
   bool idempotent;
   bool cancelled;
-  bool observed; /* somebody has looked at the result */
+  bool observed; /* somebody has collected the result */
+  bool seen;     /* somebody may keep a pointer into its payload */
   bool in_ready; /* on the client's ready list */
   bool running;  /* a step of its chain is on the stack */
   int64_t deadline_ns;
@@ -75,6 +76,8 @@ struct shmq_client {
   shmq_future *oldest_held, *newest_held;
   uint64_t last_position; /* of the newest answer taken; but for tombstones */
   shmq_future *ready, **ready_end;
+  bool news; /* came since the descriptor was armed, and no chain waits for it */
+  bool hung_up; /* the daemon has gone, for good */
   shmq_future *call;             /* of the latest shmq_call */
   uint32_t cancels_queued;       /* messages in the cancel queue */
   uint32_t cancels_pending;      /* futures they may still concern */
@@ -94,6 +97,8 @@ shmq_future *shmq__future_find(shmq_client *client, uint64_t id);
 void shmq__future_reset(shmq_future *future);
 /* Take one answer in, waiting for it until the deadline. 0, or the lease's error. */
 int shmq__take_answer(shmq_client *client, int64_t deadline_ns);
+/* An error that nobody collected goes to the hook, once. */
+void shmq__report_uncollected(shmq_future *future);
 /* Settle it from this side. */
 void shmq__settle_locally(shmq_future *future, int status, uint8_t executed);
 void shmq__make_ready(shmq_future *future);
@@ -107,8 +112,11 @@ static inline bool shmq__has_news(const shmq_future *f) {
 
 /* ---- wait.c: sleeping, deadlines, and who has died ---- */
 /* Take at least one answer, or wait until the deadline or until something expired or died.
- * 0: something happened; -EAGAIN, -ETIMEDOUT: the deadline; another error: the queue is unusable. */
+ * 0: something happened; -EAGAIN, -ETIMEDOUT: the deadline; -EBUSY as shmq__make_way; -EOWNERDEAD: the daemon has gone
+ * and nothing is left that could happen; another error: the queue is unusable. */
 int shmq__wait_news(shmq_client *client, int64_t deadline_ns);
+/* Has the daemon of this session gone? */
+bool shmq__session_over(shmq_client *client);
 /* Settle what has expired and, when it is time for that, what died with its server. True: there was any. */
 bool shmq__look(shmq_client *client, int64_t now_ns);
 /* When to wake up by oneself: the deadline, a future's, or to look. */

@@ -37,6 +37,7 @@ static void run_chain(shmq_future *f) {
   f->running = true;
   while (f->state == FUTURE_SETTLED && (s = next_step(f))) {
     shmq_step_fn *fn = f->result.status ? s->on_error : s->on_value;
+    f->seen |= fn != NULL;
     if (fn) become(&f->result, fn(&f->result, s->ctx));
     free(s);
   }

@@ -73,6 +73,7 @@ static int put_or_wait(shmq_client *c, const shmq_request_header *h, const shmq_
     } else {
       rc = put_request(c, h, ask, size, step);
       if (!rc) return 0;
+      if (rc == -ETIMEDOUT && shmq__session_over(c)) return -EOWNERDEAD;
     }
     if (rc && rc != -ETIMEDOUT && rc != -EAGAIN) return rc;
   }
@@ -98,7 +99,15 @@ static int send_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns
   return 0;
 }
 
+/* A forked child's answers would go to its parent, who takes them for its own. */
+static bool is_parents(const shmq_client *c) {
+  uint32_t generation = 0;
+  int index = shmq_participant(c->segment, &generation);
+  return index != (int)c->asker || generation != c->generation;
+}
+
 int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future **future) {
+  if (is_parents(c)) return -ESTALE;
   int rc = wait_for_credit(c, deadline_ns);
   if (rc) return rc;
   rc = shmq__make_way(c, 1);
@@ -120,7 +129,7 @@ int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_
 }
 
 int shmq_cast(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns) {
-  return send_request(c, ask, deadline_ns, NULL);
+  return is_parents(c) ? -ESTALE : send_request(c, ask, deadline_ns, NULL);
 }
 
 static int failed_call(shmq_result *result, int rc) {
@@ -179,10 +188,19 @@ static int wait_for(shmq_future *f, int64_t deadline_ns) {
   return 0;
 }
 
+static shmq_result unfinished(int rc) {
+  return (shmq_result){.status = rc,
+                       .error_class = (uint8_t)shmq_class_of(rc),
+                       .executed = SHMQ_EXECUTED_UNKNOWN,
+                       .more = 1,
+                       .domain = "",
+                       .text = ""};
+}
+
 int shmq_await(shmq_future *f, shmq_result *result, int64_t deadline_ns) {
   int rc = wait_for(f, deadline_ns);
   if (rc) {
-    *result = (shmq_result){.status = rc, .more = 1, .domain = "", .text = ""};
+    *result = unfinished(rc);
     return rc;
   }
   struct part *p = f->parts;
@@ -194,7 +212,7 @@ int shmq_await(shmq_future *f, shmq_result *result, int64_t deadline_ns) {
     *result = p->result;
     return 0;
   }
-  f->observed = true;
+  f->observed = f->seen = true;
   *result = f->result;
   return result->status;
 }
@@ -247,7 +265,7 @@ int shmq_await_any(shmq_future **futures, int n, int64_t deadline_ns) {
     int i = find_settled(futures, n);
     if (i >= 0) return i;
     int rc = wait_clients(clients, count, deadline_ns);
-    if (!rc && is_late(clients, count, deadline_ns)) rc = -EAGAIN;
+    if ((!rc || rc == -EAGAIN) && is_late(clients, count, deadline_ns)) rc = -EAGAIN;
     if (rc && (i = find_settled(futures, n)) >= 0) return i;
     if (rc) return rc == -ETIMEDOUT ? -EAGAIN : rc;
   }

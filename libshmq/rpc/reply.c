@@ -202,9 +202,17 @@ static int forward(shmq_incoming *in) {
   return 0;
 }
 
+static int reply_too_long(shmq_incoming *in) {
+  shmq_answer answer = {.status = -EMSGSIZE,
+                        .error_class = (uint8_t)shmq_class_of(-EMSGSIZE),
+                        .executed = SHMQ_EXECUTED_YES};
+  int rc = shmq_reply_answer(in, &answer);
+  return rc ? rc : -EMSGSIZE;
+}
+
 int shmq_reply_in_place(shmq_incoming *in, const uint64_t value[2], size_t size) {
   if (in->state != INCOMING_OPEN) return -ESTALE;
-  if (size > in->room) return -EMSGSIZE;
+  if (size > in->room) return reply_too_long(in);
   if (is_cast(in)) return done(in, 0);
 
   shmq_reply_header h = {.executed = SHMQ_EXECUTED_YES,

@@ -47,7 +47,7 @@ shmq_future *shmq__future_new(shmq_client *c) {
   uint64_t index = f->id & (TABLE_MAX - 1);
   f->id = ++c->serial << INDEX_BITS | index;
   f->state = FUTURE_PENDING;
-  f->answered = f->cancelled = f->observed = f->idempotent = false;
+  f->answered = f->cancelled = f->observed = f->seen = f->idempotent = false;
   f->result = (shmq_result){.domain = "", .text = ""};
   f->parts_end = &f->parts;
   f->steps_end = &f->steps;
@@ -83,7 +83,7 @@ static void let_go(shmq_future *f) {
 
 /* Copy a held answer out of the reply queue. -EBUSY: somebody has looked at it where it lies. */
 static int move_out(shmq_future *f) {
-  if (f->observed) return -EBUSY;
+  if (f->seen) return -EBUSY;
   f->moved = malloc(f->result.size + 1);
   if (!f->moved) return -ENOMEM;
   memcpy(f->moved, f->result.data, f->result.size);
@@ -151,7 +151,10 @@ void shmq__make_ready(shmq_future *f) {
 
 static void settled(shmq_future *f) {
   f->state = FUTURE_SETTLED;
-  if (f->steps) shmq__make_ready(f);
+  if (f->steps)
+    shmq__make_ready(f);
+  else
+    f->client->news = true;
 }
 
 void shmq__settle_locally(shmq_future *f, int status, uint8_t executed) {
@@ -226,7 +229,7 @@ static bool take_final(shmq_future *f, const shmq_reply_header *h, const void *d
   f->answered = true;
   c->outstanding--;
   if (f->cancelled) c->cancels_pending--;
-  if (f->state == FUTURE_ORPHAN) shmq__future_reset(f);
+  if (f->state == FUTURE_ORPHAN && !f->running) shmq__future_reset(f);
   if (f->state != FUTURE_PENDING) { /* it expired, or was given up: nobody wants the answer */
     c->stats.dropped++;
     return false;
@@ -253,6 +256,7 @@ static void take_part(shmq_future *f, const shmq_reply_header *h, const void *da
   p->result.data = p->data;
   *f->parts_end = p;
   f->parts_end = &p->next;
+  f->client->news = true;
 }
 
 /* m: the message it lies in, when it may stay there. */

@@ -76,9 +76,14 @@ static bool settle_all(shmq_client *c) {
   return any;
 }
 
+bool shmq__session_over(shmq_client *c) {
+  c->hung_up = c->hung_up || (c->socket >= 0 && shmq__hung_up(c->socket));
+  return c->hung_up;
+}
+
 static bool look_for_dead(shmq_client *c) {
   if (!c->outstanding) return false;
-  if (c->socket >= 0 && shmq__hung_up(c->socket)) {
+  if (shmq__session_over(c)) {
     while (shmq__take_answer(c, SHMQ_NOWAIT) == 0) {} /* what it said before it went counts */
     return settle_all(c);
   }
@@ -134,6 +139,7 @@ static int sleep_for_news(shmq_client *c, int64_t deadline_ns) {
     if (rc != -ETIMEDOUT) return rc;
     now = shmq_now_ns();
     if (shmq__look(c, now)) return 0;
+    if (c->hung_up) return -EOWNERDEAD;
     rc = now >= deadline_ns ? -ETIMEDOUT : 0;
   }
   return rc;
@@ -142,7 +148,10 @@ static int sleep_for_news(shmq_client *c, int64_t deadline_ns) {
 int shmq__wait_news(shmq_client *c, int64_t deadline_ns) {
   if (deadline_ns == SHMQ_NOWAIT) {
     int rc = shmq__take_answer(c, SHMQ_NOWAIT);
-    return rc == -EAGAIN && shmq__look(c, shmq_now_ns()) ? 0 : rc;
+    if (rc != -EAGAIN) return rc;
+    if (shmq__look(c, shmq_now_ns())) return 0;
+    rc = shmq__make_way(c, 0);
+    return rc ? rc : -EAGAIN;
   }
   int rc = spin(c);
   return rc == -EAGAIN ? sleep_for_news(c, deadline_ns) : rc;

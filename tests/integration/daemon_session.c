@@ -306,6 +306,38 @@ Test(daemon_session, killing_it_is_told_at_once)
   shmq_client_close(c);
 }
 
+/* Every credit is out with it, and nobody takes what fills the queue. */
+Test(daemon_session, who_would_wait_for_room_is_told_too)
+{
+  shmq_client *c = shmqd_client(&d);
+  shmq_ask a = {.resource = (uint16_t)shmq_resource(c, "log"), .op = SHMQ_LOG_FOLLOW, .value = {1, 0}};
+  shmq_future *f;
+  for (uint32_t i = 0; i < shmq_client_credits(c); i++)
+    cr_assert_eq(shmq_request(c, &a, SHMQ_FOREVER, &f), 0);
+  shmqd_kill_all(&d);
+  cr_assert_eq(shmq_request(c, &a, PATIENCE, &f), -EOWNERDEAD);
+  int rc;
+  while ((rc = shmq_cast(c, &a, SHMQ_NOWAIT)) == 0) continue;
+  cr_assert_eq(rc, -EAGAIN);
+  cr_assert_eq(shmq_cast(c, &a, PATIENCE), -EOWNERDEAD);
+  shmq_client_close(c);
+  shmqd_start(&d);
+}
+
+/* Nothing was asked that could be settled. */
+Test(daemon_session, who_only_casts_is_told_where_there_is_no_room)
+{
+  shmq_client *c = shmqd_client(&d);
+  shmq_ask a = {.op = SHMQ_DAEMON_NULL};
+  int rc;
+  shmqd_kill_all(&d);
+  while ((rc = shmq_cast(c, &a, SHMQ_NOWAIT)) == 0) continue;
+  cr_assert_eq(rc, -EAGAIN);
+  cr_assert_eq(shmq_cast(c, &a, PATIENCE), -EOWNERDEAD);
+  shmq_client_close(c);
+  shmqd_start(&d);
+}
+
 Test(daemon_session, one_directory_has_one_daemon)
 {
   char program[512];

@@ -169,6 +169,16 @@ static void an_error_that_nobody_collected_is_reported_once(void) {
   CHECK(reported == -ENOENT, "passed on by every handler");
 }
 
+static void the_end_of_the_client_reports_what_is_left(void) {
+  shmq_client *other = asker(fd);
+  shmq_client_on_uncollected(other, report, NULL);
+  shmq_future *f = ask_later(other, OP_FAIL, 0, 0);
+  while (!shmq_poll(f)) nap_ms(1);
+  reported = 0;
+  shmq_client_close(other);
+  EXPECT(reported, -ENOENT);
+}
+
 static int free_it(shmq_result *result, void *ctx) {
   shmq_future_free(ctx);
   return result->status;
@@ -195,6 +205,7 @@ static void run_pending_waits_no_longer_than_told(void) {
 static const struct test_case cases[] = {
     CASE(a_chain_behaves_as_the_table_says),
     CASE(an_error_that_nobody_collected_is_reported_once),
+    CASE(the_end_of_the_client_reports_what_is_left),
     CASE(a_step_may_free_its_own_future),
     CASE(run_pending_waits_no_longer_than_told),
 };

@@ -2,6 +2,7 @@
  *
  * How a request ends otherwise: deadline, cancellation, the death of its server or of its asker.
  */
+#include <fcntl.h>
 #include <sys/time.h>
 
 #include "support/cases.h"
@@ -136,6 +137,64 @@ static void cancelling_more_than_the_queue_of_cancellations_holds(void) {
   end(&w);
 }
 
+/* A server takes a request, says so, and from its cancellation on sees it at every look until it is told to end. */
+static void watch_a_cancellation(int fd, int said, int told) {
+  shmq_service *s;
+  shmq_incoming in;
+  int flags = fcntl(told, F_GETFL);
+  uint64_t looks = 0;
+  char byte = 0;
+  MUST(fcntl(told, F_SETFL, flags | O_NONBLOCK));
+  MUST(shmq_service_open_fd(&s, fd, 0));
+  EXPECT(shmq_serve(s, &in, PATIENCE), 0);
+  MUST(write(said, &byte, 1));
+  while (!shmq_cancelled(&in)) continue;
+  MUST(write(said, &byte, 1));
+  for (; looks % 256 || read(told, &byte, 1) != 1; looks++)
+    CHECK(shmq_cancelled(&in), "look %lu", (unsigned long)looks);
+  EXPECT(shmq_reply(&in, NULL, 0), 0);
+  shmq_service_close(s);
+  _exit(0);
+}
+
+/* The asker takes others back all the time, so it moves what it says about this one. */
+static void a_cancellation_stays_in_sight(void) {
+  enum { ROUNDS = 20000 };
+  const shmq_service_options o = {.askers = 4, .credits = 8, .capacity = 65536}; /* it stands in the way of the others */
+  struct world w = {.fd = -1};
+  int said[2], told[2], status;
+  char byte = 0;
+  MUST(shmq_service_create_memfd(&o, &w.fd));
+  w.client = asker(w.fd);
+  MUST(pipe(said));
+  MUST(pipe(told));
+  shmq_future *f = ask_later(w.client, OP_ECHO, 0, 0);
+  pid_t watcher = fork();
+  if (watcher == 0) watch_a_cancellation(w.fd, said[1], told[0]);
+  MUST(read(said[0], &byte, 1));
+  EXPECT(shmq_cancel(f), 0);
+  MUST(read(said[0], &byte, 1));
+
+  shmq_service *s;
+  shmq_incoming in;
+  MUST(shmq_service_open_fd(&s, w.fd, SHMQ_NEVER_WAIT));
+  for (int i = 0; i < ROUNDS; i++) {
+    shmq_future *other = ask_later(w.client, OP_ECHO, 0, 0);
+    EXPECT(shmq_cancel(other), 0);
+    EXPECT(shmq_serve(s, &in, SHMQ_NOWAIT), -EAGAIN);
+    EXPECT(shmq_await(other, &r, PATIENCE), -ECANCELED);
+    shmq_future_free(other);
+  }
+  MUST(write(told[1], &byte, 1));
+  EXPECT(waitpid(watcher, &status, 0), watcher);
+  EXPECT(status, 0);
+  EXPECT(shmq_await(f, &r, PATIENCE), 0);
+  shmq_future_free(f);
+  shmq_service_close(s);
+  for (int i = 0; i < 2; i++) close(said[i]), close(told[i]);
+  end(&w);
+}
+
 static void the_death_of_the_server_is_told_at_once(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
   EXPECT(ask_value(w.client, OP_DIE, 0, &r), -EOWNERDEAD);
@@ -164,6 +223,31 @@ static void what_may_be_repeated_is_executed_by_the_next_server(void) {
   redelivered(SHMQ_REDELIVER_ALWAYS, 0, 0);
   redelivered(SHMQ_REDELIVER_IDEMPOTENT, 0, -EOWNERDEAD);
   redelivered(SHMQ_REDELIVER_NEVER, SHMQ_ASK_IDEMPOTENT, -EOWNERDEAD);
+}
+
+/* Its parent has asked under the same number, and would take the child's answer for its own. */
+static void a_forked_child_asks_for_itself(void) {
+  struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 0);
+  shmq_ask a = {.op = OP_ECHO, .value = {41, 0}};
+  pid_t child = fork();
+  if (child == 0) {
+    shmq_future *f;
+    EXPECT(shmq_request(w.client, &a, SHMQ_NOWAIT, &f), -ESTALE);
+    EXPECT(shmq_cast(w.client, &a, SHMQ_NOWAIT), -ESTALE);
+    EXPECT(shmq_call(w.client, &a, &r, SHMQ_NOWAIT), -ESTALE);
+    EXPECT(r.executed, SHMQ_EXECUTED_NO);
+    shmq_client *own = asker(w.fd);
+    shmq_client_close(w.client);
+    shmq_client_close(own);
+    _exit(0);
+  }
+  int status;
+  EXPECT(waitpid(child, &status, 0), child);
+  EXPECT(status, 0);
+  w.server = start_server(w.fd);
+  EXPECT(ask_value(w.client, OP_ECHO, 1, &r), 0);
+  EXPECT(r.value[0], 2);
+  end(&w);
 }
 
 static void die_asking(int fd) {
@@ -220,8 +304,10 @@ static const struct test_case cases[] = {
     CASE(a_cancelled_request_that_nobody_took_is_not_executed),
     CASE(a_running_request_sees_its_cancellation),
     CASE(cancelling_more_than_the_queue_of_cancellations_holds),
+    CASE(a_cancellation_stays_in_sight),
     CASE(the_death_of_the_server_is_told_at_once),
     CASE(what_may_be_repeated_is_executed_by_the_next_server),
+    CASE(a_forked_child_asks_for_itself),
     CASE(requests_of_a_dead_asker_are_skipped),
     CASE(an_answer_to_the_last_holder_of_a_slot_is_dropped_and_counted),
 };

@@ -181,6 +181,17 @@ static void an_answer_in_place_of_a_dead_server_arrives(void) {
   shmq_future_free(f);
 }
 
+static void an_answer_longer_than_its_room_is_an_error_and_the_end(void) {
+  shmq_future *f = ask_later(client, OP_PLACE, 0, 0);
+  EXPECT(shmq_serve(service, &in, SHMQ_NOWAIT), 0);
+  EXPECT(shmq_reply_in_place(&in, NULL, in.room + 1), -EMSGSIZE);
+  EXPECT(shmq_reply(&in, NULL, 0), -ESTALE);
+  EXPECT(leased(), 0);
+  EXPECT(shmq_await(f, &r, PATIENCE), -EMSGSIZE);
+  EXPECT(r.executed, SHMQ_EXECUTED_YES);
+  shmq_future_free(f);
+}
+
 /* ---- answers that are read in place ---- */
 
 static void stream_past(bool looked_at) {
@@ -226,6 +237,7 @@ static const struct test_case cases[] = {
     CASE(an_answer_without_room_is_still_to_be_given),
     CASE(a_signal_does_not_lose_an_answer),
     CASE(an_answer_in_place_of_a_dead_server_arrives),
+    CASE(an_answer_longer_than_its_room_is_an_error_and_the_end),
     CASE(a_stream_passes_an_answer_nobody_has_looked_at),
     CASE(a_stream_that_cannot_go_on_says_so),
 };

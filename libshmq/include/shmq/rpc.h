@@ -133,7 +133,8 @@ typedef struct shmq_hello {
   uint32_t reserved;
 } shmq_hello;
 
-/* Leave: frees every future of this client; requests still queued are skipped by the server. */
+/* Leave: frees every future of this client, as shmq_future_free does; requests still queued are skipped by the
+ * server. */
 SHMQ_API void shmq_client_close(shmq_client *client);
 
 /* The attachment behind it, and how many requests may be out at once. */
@@ -164,7 +165,7 @@ typedef struct shmq_result {
   int status;   /* 0: a value; else the error's negative errno */
   uint8_t error_class; /* enum shmq_class */
   uint8_t executed;    /* enum shmq_executed */
-  uint8_t more; /* more parts of this answer are to come */
+  uint8_t more; /* more parts of this answer are to come, or all of it */
   uint8_t reserved;
   int32_t code; /* the error's own code in its domain */
   uint32_t epoch; /* of the server that did it, see shmq_client_epoch; 0: no server said this */
@@ -178,8 +179,9 @@ typedef struct shmq_result {
 /* Ask and go on.
  * Shape: *future is the caller's to free. Deadline: of the request's whole life; it travels with it.
  *   SHMQ_NOWAIT: do not wait for room in the queue; the request itself then never expires.
- * Errors: -EAGAIN, -ETIMEDOUT no credit, room or block; -EMSGSIZE; -EPIPE shut down; -EBUSY an answer that
- *   was awaited long ago is still read in place and would stop the reply queue: free it. */
+ * Errors: -EAGAIN, -ETIMEDOUT no credit, room or block; -EMSGSIZE; -EPIPE shut down; -EOWNERDEAD no credit or room, and
+ *   the daemon has gone; -ESTALE the client is the parent's, from before a fork: open another; -EBUSY an answer that
+ *   somebody looked at long ago is still read in place and would stop the reply queue: free it. */
 SHMQ_API int shmq_request(shmq_client *client, const shmq_ask *ask, int64_t deadline_ns,
                           shmq_future **future);
 
@@ -188,7 +190,8 @@ SHMQ_API int shmq_cast(shmq_client *client, const shmq_ask *ask, int64_t deadlin
 
 /* Ask and wait. Returns the result's status, or shmq_request's error with *result filled alike. A signal that is
  * handled meanwhile cancels the request and ends the call with -EINTR, executed = UNKNOWN once it was sent.
- * Shape: *result's data is valid until the next shmq_call of this client or shmq_call_done. */
+ * Shape: *result's data is valid until the next shmq_call of this client or shmq_call_done. Of an answer in parts it is
+ *   the first, and the others are given up. */
 SHMQ_API int shmq_call(shmq_client *client, const shmq_ask *ask, shmq_result *result,
                        int64_t deadline_ns);
 SHMQ_API void shmq_call_done(shmq_client *client);
@@ -197,8 +200,8 @@ SHMQ_API void shmq_call_done(shmq_client *client);
  * Returns: the result's status; with result->more set, -EAGAIN: still pending at deadline_ns, or -EINTR: still
  *   pending when a signal was handled. An answer that has come can be awaited again; the parts of a stream come one
  *   by one, the last with more = 0.
- * Errors: -EBUSY, with result->more set: an answer that was awaited long ago is still read in place and stops the
- *   reply queue: free it.
+ * Errors: -EBUSY, with result->more set: an answer that somebody looked at long ago is still read in place and stops
+ *   the reply queue: free it.
  * Errors in the result: -ETIMEDOUT the request's deadline passed, -EOWNERDEAD its server died,
  *   -ECANCELED, or whatever the server answered. */
 SHMQ_API int shmq_await(shmq_future *future, shmq_result *result, int64_t deadline_ns);
@@ -207,7 +210,8 @@ SHMQ_API int shmq_await(shmq_future *future, shmq_result *result, int64_t deadli
 SHMQ_API int shmq_poll(shmq_future *future);
 
 /* Wait until any, or all, of n futures (of any clients of this thread) have settled.
- * Returns: any: the index of a settled one; all: 0. Errors: -EAGAIN still pending at deadline_ns, -EINTR. */
+ * Returns: any: the index of a settled one; all: 0. Errors: -EAGAIN still pending at deadline_ns, -EINTR, -EBUSY as
+ *   shmq_await; any: -EINVAL none, or of more than 64 clients. */
 SHMQ_API int shmq_await_any(shmq_future **futures, int n, int64_t deadline_ns);
 SHMQ_API int shmq_await_all(shmq_future **futures, int n, int64_t deadline_ns);
 
@@ -233,11 +237,13 @@ typedef int shmq_step_fn(shmq_result *result, void *ctx);
 SHMQ_API int shmq_then(shmq_future *future, shmq_step_fn *on_value, shmq_step_fn *on_error, void *ctx);
 
 /* Take answers in and run the chains that became ready, on this thread; wait for the first until the deadline.
- * Returns how many chains ran, 0 when none was ready in time. */
+ * Returns how many chains ran, 0 when none was ready in time. Errors: -EINTR, -EBUSY as shmq_await; -EOWNERDEAD the
+ * daemon has gone and nothing is pending. */
 SHMQ_API int shmq_run_pending(shmq_client *client, int64_t deadline_ns);
 
-/* For event loops, as shmq_event_fd and shmq_event_arm: readable when an answer has come. Deadlines and the deaths of
- * servers are noticed by shmq_poll, shmq_run_pending and whatever waits: have a timer call one. */
+/* For event loops, as shmq_event_fd and shmq_event_arm: readable when an answer has come; arming returns 1 also when
+ * another call has taken one in since, so look at all futures, and run what is pending, before you arm again. Deadlines
+ * and the deaths of servers are noticed by shmq_poll, shmq_run_pending and whatever waits: have a timer call one. */
 SHMQ_API int shmq_client_event_fd(shmq_client *client);
 SHMQ_API int shmq_client_event_arm(shmq_client *client);
 
@@ -333,7 +339,7 @@ SHMQ_API int shmq_reply(shmq_incoming *incoming, const void *data, size_t size);
 SHMQ_API int shmq_reply_value(shmq_incoming *incoming, const uint64_t value[2], const void *data,
                               size_t size);
 
-/* Answer with what the caller wrote at incoming->data, size <= room; status 0 or a negative errno. */
+/* Answer with the first `size` bytes at incoming->data, which the caller wrote there, size <= room. */
 SHMQ_API int shmq_reply_in_place(shmq_incoming *incoming, const uint64_t value[2], size_t size);
 
 /* Answer with an error: a negative errno, and optionally what the domain (say "sqlite") calls it. */
@@ -365,7 +371,7 @@ SHMQ_API void shmq_reply_later(shmq_incoming *incoming, shmq_incoming *kept);
 
 /* Send one part of an answer; shmq_reply or shmq_reply_error ends it. Waits until the asker has taken enough of the
  * earlier parts. Errors: -EAGAIN, -ETIMEDOUT; -ECONNRESET the asker has gone; -ECANCELED it does
- * not want more. The request is still to be answered then. */
+ * not want more; -EMSGSIZE, -ENOBUFS as shmq_reply. The request is still to be answered then. */
 SHMQ_API int shmq_reply_stream(shmq_incoming *incoming, const void *data, size_t size,
                                int64_t deadline_ns);
 
