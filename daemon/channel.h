@@ -12,7 +12,7 @@
 
 enum channel_what {
   /* to the worker */
-  CHANNEL_SESSION, /* number: its credits; descriptors: the client's socket, the session's memory */
+  CHANNEL_SESSION, /* session, number: its credits; descriptors: the client's socket, the session's memory */
   CHANNEL_DRAIN,   /* number: until when; status: 1: the sessions go on, with another worker */
   CHANNEL_RELOAD,  /* descriptor: the configuration to become */
   CHANNEL_NEWS,    /* text: what the supervisor knows of its children; number: 1: it has passed all sessions */
@@ -20,6 +20,7 @@ enum channel_what {
   /* to the supervisor */
   CHANNEL_READY,
   CHANNEL_RELOADED, /* status: 0, or why not */
+  CHANNEL_REFUSED,  /* session: it cannot be served; status: why */
   CHANNEL_SEEN      /* text: struct service_look */
 };
 
@@ -29,6 +30,7 @@ struct channel_message {
   uint32_t what; /* enum channel_what */
   int32_t status;
   int64_t number;
+  uint64_t session; /* a client's number */
   uint32_t text_bytes;
   char text[CHANNEL_TEXT_MAX];
 };

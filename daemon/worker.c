@@ -22,9 +22,8 @@
 
 static void poll_channel(struct daemon *d);
 
-static void tell(uint32_t what, int status) {
-  const struct channel_message m = {.what = what, .status = status};
-  if (channel_send(WORKER_CHANNEL, &m, NULL, 0)) say(SAY_WARNING, "the supervisor does not listen");
+static void tell(const struct channel_message *m) {
+  if (channel_send(WORKER_CHANNEL, m, NULL, 0)) say(SAY_WARNING, "the supervisor does not listen");
 }
 
 /* ---- what the supervisor says ---- */
@@ -37,14 +36,15 @@ static struct shard *least_busy(const struct daemon *d) {
   return best;
 }
 
+/* Descriptors that did not come were dropped by the kernel, because we have as many as we may. */
 static void take_session(struct daemon *d, const struct channel_message *m, const int *fds) {
   int rc = fds[0] < 0 || fds[1] < 0
-               ? -EBADF
+               ? -EMFILE
                : session_new(least_busy(d), fds[0], fds[1], (uint32_t)m->number);
   if (!rc) return;
   say(SAY_WARNING, "a session cannot be served: %s", shmq_strerror(rc));
-  if (fds[0] >= 0) shutdown(fds[0], SHUT_RDWR); /* its client and the supervisor see the end */
   if (fds[0] >= 0) close(fds[0]);
+  tell(&(struct channel_message){.what = CHANNEL_REFUSED, .status = rc, .session = m->session});
 }
 
 static int read_passed_configuration(struct config *fresh, int fd) {
@@ -67,7 +67,7 @@ static void reload(struct daemon *d, int fd) {
   if (!rc) rc = daemon_reload(d, &fresh);
   shards_go(d);
   config_free(&fresh);
-  tell(CHANNEL_RELOADED, rc);
+  tell(&(struct channel_message){.what = CHANNEL_RELOADED, .status = rc});
 }
 
 static void keep_news(struct daemon *d, const struct channel_message *m) {
@@ -155,7 +155,7 @@ int worker_run(const struct config *config, const char *directory, uint32_t epoc
     say(SAY_INFO, "worker: %u resources, %u shards, I/O by %s", d.resource_count, d.shard_count,
         io_name(d.shards->io));
     shards_go(&d);
-    tell(CHANNEL_READY, 0);
+    tell(&(struct channel_message){.what = CHANNEL_READY});
     poll_channel(&d);
     rc = shard_run(d.shards);
     shards_end(&d);

@@ -163,6 +163,12 @@ int client_new(struct supervisor *sv, int socket) {
   return 0;
 }
 
+void client_refused(struct supervisor *sv, uint64_t number) {
+  struct client *c = sv->clients;
+  while (c && c->number != number) c = c->next;
+  if (c) client_end(c);
+}
+
 void clients_close(struct supervisor *sv) {
   while (sv->clients) client_end(sv->clients);
 }

@@ -54,11 +54,26 @@ static void welcome(struct supervisor *sv, int socket) {
   if (rc) refuse(socket, rc);
 }
 
+static int accept_one(const struct supervisor *sv) {
+  return accept4(sv->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+static int open_reserve(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+/* There are no descriptors left. Who stays in the queue would wait for ever, and we would be told so for ever. */
+static void turn_away(struct supervisor *sv) {
+  close(sv->reserve_fd);
+  int fd = accept_one(sv);
+  if (fd >= 0) refuse(fd, -EMFILE);
+  sv->reserve_fd = open_reserve();
+}
+
 static void connection(struct source *source, uint32_t events) {
   struct supervisor *sv = SOURCE_OWNER(source, struct supervisor, listener);
   (void)events;
   for (int i = 0; i < ACCEPT_BATCH; i++) {
-    int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept_one(sv);
+    if (fd < 0 && errno == EMFILE) turn_away(sv);
     if (fd < 0) break;
     welcome(sv, fd);
   }
@@ -148,6 +163,7 @@ static int bind_socket(const struct supervisor *sv, int fd) {
 
 int control_open(struct supervisor *sv) {
   int kept = sv->listener.fd;
+  sv->reserve_fd = open_reserve();
   if (kept >= 0) return source_add(sv->epoll, &sv->listener, kept, EPOLLIN, connection);
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int rc = fd < 0 ? -errno : bind_socket(sv, fd);
@@ -180,6 +196,8 @@ void control_close(struct supervisor *sv) {
   struct sockaddr_un address;
   socklen_t size = sizeof address;
   if (sv->listener.fd < 0) return;
+  if (sv->reserve_fd >= 0) close(sv->reserve_fd);
+  sv->reserve_fd = -1;
   if (sv->storing) {
     source_close(sv->epoll, &sv->listener);
     return;

@@ -100,7 +100,7 @@ void supervisor_ready(struct supervisor *sv) {
 }
 
 static int start(struct supervisor *sv) {
-  sv->lock_fd = sv->listener.fd = sv->signals.fd = sv->notify.fd = -1;
+  sv->lock_fd = sv->reserve_fd = sv->listener.fd = sv->signals.fd = sv->notify.fd = -1;
   sv->storing = section_number(sv->settings, "store");
   sv->epoll = epoll_create1(EPOLL_CLOEXEC);
   int rc = sv->epoll < 0 ? -errno : store_take(sv);

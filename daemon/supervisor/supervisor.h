@@ -153,6 +153,8 @@ int client_new(struct supervisor *supervisor, int socket);
 /* A session that was kept for us while we were not there. Takes both descriptors over. */
 int client_adopt(struct supervisor *supervisor, int socket, int memory, uint64_t number,
                  uint32_t credits);
+/* The worker cannot serve it: it ends. */
+void client_refused(struct supervisor *supervisor, uint64_t number);
 /* They end; or, if somebody else keeps them, only we leave them. */
 void clients_close(struct supervisor *supervisor);
 void clients_leave(struct supervisor *supervisor);
@@ -177,6 +179,7 @@ struct supervisor {
   const struct arguments *arguments;
   char directory[4096];
   int epoll, lock_fd;
+  int reserve_fd; /* given up to tell somebody that there are no more descriptors */
   uint32_t epoch; /* workers started in this directory, by supervisors before too */
   struct source listener, signals;
   struct source notify; /* what services say by sd_notify(3) */

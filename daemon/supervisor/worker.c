@@ -41,7 +41,7 @@ static int tell(struct supervisor *sv, const struct channel_message *m, const in
 void worker_pass_clients(struct supervisor *sv) {
   for (struct client *c = sv->clients; c; c = c->next) {
     if (c->passed || c->memory < 0) continue;
-    const struct channel_message m = {.what = CHANNEL_SESSION, .number = c->credits};
+    const struct channel_message m = {.what = CHANNEL_SESSION, .session = c->number, .number = c->credits};
     const int fds[] = {c->socket.fd, c->memory};
     if (tell(sv, &m, fds, 2)) return;
     c->passed = true;
@@ -93,6 +93,7 @@ static void channel_news(struct source *source, uint32_t events) {
   }
   if (m.what == CHANNEL_READY) became_ready(sv);
   if (m.what == CHANNEL_RELOADED) reload_done(sv, m.status);
+  if (m.what == CHANNEL_REFUSED) client_refused(sv, m.session);
   if (m.what == CHANNEL_SEEN) services_seen(sv, &m);
 }
 

@@ -4,7 +4,9 @@
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "support/shmqd.h"
@@ -124,6 +126,64 @@ Test(daemon_session, one_too_many_is_told_so, .init = NULL)
     cr_assert_eq(shmq_client_connect(&refused, d.socket, NULL, 0), -EUSERS);
   MUST(null_call(c));
   shmq_client_close(c);
+}
+
+/* It may have `more` descriptors than it has. */
+static void limit_descriptors(pid_t pid, int more) {
+  struct rlimit limit;
+  char path[64];
+  MUST(prlimit(pid, RLIMIT_NOFILE, NULL, &limit));
+  for (limit.rlim_cur = 0; more >= 0; limit.rlim_cur++) {
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, (int)limit.rlim_cur);
+    if (faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW)) more--;
+  }
+  limit.rlim_cur--;
+  MUST(prlimit(pid, RLIMIT_NOFILE, &limit, NULL));
+}
+
+/* In the end somebody is told; nobody waits in the listener's queue. */
+Test(daemon_session, a_supervisor_without_descriptors_turns_clients_away)
+{
+  enum { MORE = 5 };
+  int sockets[2 * MORE];
+  shmq_hello hello = {0};
+  (void)descriptors_at_rest();
+  limit_descriptors(d.pid, MORE);
+  for (int i = 0; i < 2 * MORE; i++) {
+    sockets[i] = raw_connect();
+    MUST(setsockopt(sockets[i], SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){60, 0}, sizeof(struct timeval)));
+  }
+  for (int i = MORE; i < 2 * MORE; i++) {
+    cr_assert_eq(recv(sockets[i], &hello, sizeof hello, 0), (ssize_t)sizeof hello);
+    cr_assert_eq(hello.status, -EMFILE);
+  }
+  for (int i = 0; i < 2 * MORE; i++) close(sockets[i]);
+  shmq_client *c;
+  int rc;
+  while ((rc = shmq_client_connect(&c, d.socket, NULL, 0)) == -EMFILE) nap_ms(1);
+  cr_assert_eq(rc, 0, "there is room again");
+  cr_assert_eq(null_call(c), 0);
+  shmq_client_close(c);
+}
+
+Test(daemon_session, a_session_that_the_worker_cannot_take_ends)
+{
+  struct rlimit before;
+  (void)descriptors_at_rest();
+  pid_t worker = shmqd_worker(&d);
+  MUST(prlimit(worker, RLIMIT_NOFILE, NULL, &before));
+  for (int more = 0; more < 4; more++) {
+    shmq_client *c;
+    limit_descriptors(worker, more);
+    MUST(shmq_client_connect(&c, d.socket, NULL, 0));
+    cr_assert_eq(null_call(c), -EOWNERDEAD, "%d more", more);
+    shmq_client_close(c);
+  }
+  MUST(prlimit(worker, RLIMIT_NOFILE, &before, NULL));
+  shmq_client *c = shmqd_client(&d);
+  cr_assert_eq(null_call(c), 0);
+  shmq_client_close(c);
+  cr_assert_eq(shmqd_worker(&d), worker, "it lives");
 }
 
 Test(daemon_session, a_greeting_that_makes_no_sense_ends_the_connection)
