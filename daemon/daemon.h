@@ -98,6 +98,8 @@ bool resources_idle(const struct shard *shard);
 void resources_leave(struct shard *shard, struct session *session);
 /* Serve a request to it, if it may be done; on its shard. */
 void resource_serve(struct request *request);
+/* No answer to it can be longer, for no block is. */
+size_t resource_answer_most(const struct request *request);
 struct resource *resource_find(struct daemon *daemon, uint16_t number);
 
 /* ---- requests ---- */

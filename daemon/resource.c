@@ -134,6 +134,11 @@ void resources_changed(struct daemon *d) {
 
 /* ---- serving ---- */
 
+size_t resource_answer_most(const struct request *r) {
+  int64_t most = section_number(r->resource->shard->daemon->settings, "max_block_bytes");
+  return r->in.room > (uint64_t)most ? r->in.room : (size_t)most;
+}
+
 static const struct operation *find_operation(const struct resource_kind *kind, uint16_t op) {
   const struct operation *o = kind->operations;
   while (o->serve && o->op != op) o++;

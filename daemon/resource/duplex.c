@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum { IN, OUT };
@@ -105,10 +106,13 @@ static void receive(struct duplex *d) {
     watch(d, IN);
 }
 
+/* No more than lies there now: others may have the peer's end too, and go on writing. */
 void duplex_finish(struct duplex *d, int error) {
+  int left = 0;
   if (d->closing || d->in_fd < 0) return;
-  ssize_t n, total = 0;
-  while ((n = read_some(d)) > 0) total += n;
+  if (ioctl(d->in_fd, FIONREAD, &left)) left = 0;
+  ssize_t n = 1, total = 0;
+  while (n > 0 && total < left && (n = read_some(d)) > 0) total += n;
   if (total) d->received(d);
   duplex_break(d, error);
 }

@@ -14,7 +14,7 @@
 enum { FRAMES_MAX = 65536, HOPELESS = 3, MARKER_BYTES = 256, SIGNAL_MAX = 64 };
 
 /* scratch of a leased request */
-enum { LEASE_BEGIN, LEASE_FRAMES, LEASE_GOT, LEASE_BYTES, LEASE_SERIAL };
+enum { LEASE_BEGIN, LEASE_FRAMES, LEASE_GOT, LEASE_BYTES, LEASE_SERIAL, LEASE_DROPPED };
 
 static const struct param params[] = {
     RIGHTS_PARAM,
@@ -97,7 +97,7 @@ static void lease(struct process_child *c, struct request *r) {
   }
   r->scratch[LEASE_BEGIN] = c->duplex.written;
   r->scratch[LEASE_FRAMES] = frames_of(r);
-  r->scratch[LEASE_GOT] = r->scratch[LEASE_BYTES] = 0;
+  r->scratch[LEASE_GOT] = r->scratch[LEASE_BYTES] = r->scratch[LEASE_DROPPED] = 0;
   r->scratch[LEASE_SERIAL] = ++c->owner->serial;
   c->lease = r;
   alarm_set(&c->owner->base.shard->alarms, &c->limit,
@@ -148,6 +148,10 @@ static void answer(struct process_child *c, const char *data, size_t bytes, uint
   c->lease = NULL;
   c->failures = 0;
   alarm_clear(&c->owner->base.shard->alarms, &c->limit);
+  if (r->scratch[LEASE_DROPPED]) {
+    request_fail(r, -EMSGSIZE, SHMQ_EXECUTED_YES, "the answer is longer than any block");
+    return;
+  }
   if (bytes > r->in.room) {
     request_value(r, frames, (uint64_t)c->pid, data, bytes);
     return;
@@ -171,6 +175,15 @@ static int take_frame(struct process_child *c, struct request *r) {
   return ++r->scratch[LEASE_GOT] == r->scratch[LEASE_FRAMES];
 }
 
+/* Its end is looked for, but what nobody can be told is not kept. */
+static void drop_excess(struct process_child *c, struct request *r) {
+  size_t bytes = (size_t)r->scratch[LEASE_BYTES];
+  if (bytes <= resource_answer_most(r)) return;
+  duplex_consume(&c->duplex, bytes);
+  r->scratch[LEASE_DROPPED] += bytes;
+  r->scratch[LEASE_BYTES] = 0;
+}
+
 void process_received(struct process_child *c) {
   struct request *r = c->lease;
   size_t before = r ? (size_t)r->scratch[LEASE_BYTES] : 0;
@@ -179,9 +192,13 @@ void process_received(struct process_child *c) {
     before = (size_t)r->scratch[LEASE_BYTES];
     rc = take_frame(c, r);
   }
-  if (rc == -EAGAIN) return;
+  if (rc == -EAGAIN) {
+    drop_excess(c, r);
+    return;
+  }
   size_t used = rc > 0 ? (size_t)r->scratch[LEASE_BYTES] : 0;
-  if (rc < 0 || used < c->duplex.in_bytes) { /* it has said more than it was asked */
+  /* It has said more than it was asked, or before it has read what it was. */
+  if (rc < 0 || used < c->duplex.in_bytes || c->duplex.out_bytes) {
     process_child_kill(c, -EBADMSG);
     return;
   }

@@ -19,7 +19,7 @@
 enum { FRAMES_MAX = 65536 };
 
 /* scratch of a request that is sent */
-enum { SENT_BEGIN, SENT_END, SENT_FRAMES, SENT_GOT, SENT_BYTES };
+enum { SENT_BEGIN, SENT_FRAMES, SENT_GOT, SENT_BYTES, SENT_DROPPED };
 
 static const struct param params[] = {
     RIGHTS_PARAM,
@@ -37,8 +37,7 @@ static const struct param params[] = {
      "connect again after this delay, which doubles", PARAM_LIVE},
     {"retry_most", PARAM_DURATION, "30s", 1000000, INT64_C(3600000000000), NULL,
      "the longest such delay", PARAM_LIVE},
-    {"refuse", PARAM_TEXT, "SUBSCRIBE PSUBSCRIBE SSUBSCRIBE MONITOR QUIT RESET HELLO CLIENT SELECT AUTH",
-     0, 0, NULL,
+    {"refuse", PARAM_TEXT, "SUBSCRIBE PSUBSCRIBE SSUBSCRIBE MONITOR SYNC PSYNC QUIT RESET HELLO CLIENT SELECT AUTH", 0, 0, NULL,
      "resp: commands no client may send, for they change what the connection is to the others", PARAM_LIVE},
     {0},
 };
@@ -102,8 +101,8 @@ static void too_late(struct alarm *alarm) {
 
 /* ---- requests out ---- */
 
-static bool is_refused(const struct stream *s, const char *word, size_t bytes) {
-  for (const char *at = section_text(s->base.section, "refuse"); *at;) {
+static bool is_one_of(const char *words, const char *word, size_t bytes) {
+  for (const char *at = words; *at;) {
     size_t n = strcspn(at, " \t");
     if (n == bytes && strncasecmp(at, word, n) == 0) return true;
     at += n + strspn(at + n, " \t");
@@ -111,16 +110,21 @@ static bool is_refused(const struct stream *s, const char *word, size_t bytes) {
   return false;
 }
 
-/* Each frame of ours must be one answer of the peer's, or everybody behind it gets another's. */
+/* Each frame of ours must be one answer of the peer's, or everybody behind it gets another's; and a transaction that
+ * is left open would be everybody's. */
 static int check_commands(const struct stream *s, const char *data, size_t bytes) {
+  const char *refused = section_text(s->base.section, "refuse");
+  bool open = false;
   struct framer f = {.framing = s->framing, .most = bytes};
   for (ssize_t n; bytes && (n = framer_scan(&f, data, bytes)) > 0; data += n, bytes -= (size_t)n) {
     const char *word;
     size_t length = resp_command(data, (size_t)n, &word);
     if (!length) return -EBADMSG;
-    if (is_refused(s, word, length)) return -EPERM;
+    if (is_one_of(refused, word, length)) return -EPERM;
+    if (is_one_of("MULTI WATCH", word, length)) open = true;
+    if (is_one_of("EXEC DISCARD", word, length)) open = false;
   }
-  return 0;
+  return open ? -EPERM : 0;
 }
 
 static uint64_t frames_of(const struct request *r) {
@@ -146,15 +150,15 @@ static int put_checked(struct stream *s, struct request *r) {
 static void send_one(struct stream *s, struct request *r) {
   int rc = put_checked(s, r);
   if (rc) {
-    request_refuse(r, rc, rc == -EPERM    ? "no client may send that command"
+    request_refuse(r, rc, rc == -EPERM    ? "no client may send that command, or not without its EXEC"
                           : rc == -EBADMSG ? "that is not so many whole frames"
                                            : NULL);
     return;
   }
   r->scratch[SENT_BEGIN] = s->queued;
-  r->scratch[SENT_END] = s->queued += r->in.size;
+  s->queued += r->in.size;
   r->scratch[SENT_FRAMES] = frames_of(r);
-  r->scratch[SENT_GOT] = r->scratch[SENT_BYTES] = 0;
+  r->scratch[SENT_GOT] = r->scratch[SENT_BYTES] = r->scratch[SENT_DROPPED] = 0;
   r->next = NULL;
   *s->sent_end = r;
   s->sent_end = &r->next;
@@ -207,6 +211,10 @@ static struct request *take_sent(struct stream *s) {
 }
 
 static void answer(struct request *r, const char *data, size_t bytes) {
+  if (r->scratch[SENT_DROPPED]) {
+    request_fail(r, -EMSGSIZE, SHMQ_EXECUTED_YES, "the answer is longer than any block");
+    return;
+  }
   if (bytes > r->in.room) {
     request_value(r, r->scratch[SENT_FRAMES], 0, data, bytes);
     return;
@@ -227,6 +235,15 @@ static ssize_t scan_answer(struct stream *s, struct request *r, const char *data
   return (ssize_t)r->scratch[SENT_BYTES];
 }
 
+/* Its end is looked for, but what nobody can be told is not kept. The first in the buffer is the answer to `r`. */
+static void drop_excess(struct duplex *d, struct request *r) {
+  size_t bytes = (size_t)r->scratch[SENT_BYTES];
+  if (bytes <= resource_answer_most(r)) return;
+  duplex_consume(d, bytes);
+  r->scratch[SENT_DROPPED] += bytes;
+  r->scratch[SENT_BYTES] = 0;
+}
+
 static void received(struct duplex *d) {
   struct stream *s = stream_of(d);
   size_t used = 0;
@@ -244,6 +261,7 @@ static void received(struct duplex *d) {
     return;
   }
   duplex_consume(d, used);
+  if (s->sent) drop_excess(d, s->sent);
   if (s->sent)
     alarm_set(stream_alarms(s), &s->limit, shmq_after_ns(stream_setting(s, "timeout")));
   else

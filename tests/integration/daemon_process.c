@@ -25,6 +25,7 @@ static const char config[] =
     "[process:shell]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\ntimeout = 2s\n" QUICK
     "[process:limited]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\nlimit_memory = 100M\ntimeout = 200s\n"
     "limit_cpu = 1s\nlimit_files = 20\nlimit_file_bytes = 64K\n" QUICK
+    "[process:hasty]\ncommand = sh -c 'head -c 1 >/dev/null; echo early; exec sleep 1000'\n" QUICK
     "[process:absent]\ncommand = /nowhere/to/be/found\n" QUICK;
 
 static void begin(void) {
@@ -186,6 +187,37 @@ Test(daemon_process, one_that_says_more_than_it_was_asked_is_not_trusted)
   cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
   cr_assert_eq(ask("shell", "echo fresh\n"), 0);
   cr_assert(is("fresh\n"));
+}
+
+/* Or the next request would go behind the rest of this one. */
+Test(daemon_process, one_that_answers_before_it_has_read_is_not_trusted)
+{
+  static char line[300000];
+  const shmq_session_options large = {.blocks = 4, .block_bytes = 1 << 20};
+  shmq_client *c;
+  MUST(shmq_client_connect(&c, d.socket, &large, 0));
+  memset(line, 'x', sizeof line);
+  line[sizeof line - 1] = '\n';
+  int hasty = shmq_resource(c, "hasty");
+  for (int i = 0; i < 2; i++) {
+    cr_assert_eq(shmqd_ask(c, hasty, SHMQ_PROCESS_ASK, 1, 0, line, sizeof line, 0, &r), -EBADMSG);
+    cr_assert_eq(r.error_class, SHMQ_CLASS_PEER_DIED);
+    cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
+  }
+  shmq_client_close(c);
+}
+
+Test(daemon_process, an_answer_that_no_block_holds_costs_no_memory)
+{
+  cr_assert_eq(ask("sql", "SELECT 1;\n"), 0);
+  long before = shmqd_most_memory(&d);
+  cr_assert_eq(ask("sql", "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 150000)\n"
+                          "SELECT printf('%01000d', n) FROM t;\n"),
+               -EMSGSIZE);
+  cr_assert_eq(r.executed, SHMQ_EXECUTED_YES);
+  cr_assert_lt(shmqd_most_memory(&d) - before, 100 << 10, "of 150 MB");
+  cr_assert_eq(ask("sql", "SELECT 2;\n"), 0);
+  cr_assert(is("2\n"));
 }
 
 Test(daemon_process, a_program_that_does_not_stay_says_no)

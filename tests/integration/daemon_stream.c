@@ -329,9 +329,29 @@ Test(daemon_stream, redis_values_of_every_kind)
   cr_assert_eq(r.value[0], 3);
 }
 
+/* A small request, for what is large, many times. */
+Test(daemon_stream, an_answer_that_no_block_holds_costs_no_memory)
+{
+  enum { TIMES = 200 };
+  static const char get[] = "*2\r\n$3\r\nGET\r\n$1\r\nl\r\n";
+  char gets[TIMES * sizeof get] = "";
+  start_redis();
+  cr_assert_eq(ask_text(commands, "*4\r\n$8\r\nSETRANGE\r\n$1\r\nl\r\n$6\r\n999999\r\n$1\r\nx\r\n"), 0);
+  for (int i = 0; i < TIMES; i++) strcat(gets, get);
+  long before = shmqd_most_memory(&d);
+  cr_assert_eq(ask(commands, gets, strlen(gets), TIMES), -EMSGSIZE);
+  cr_assert_eq(r.executed, SHMQ_EXECUTED_YES);
+  cr_assert_lt(shmqd_most_memory(&d) - before, 100 << 10, "of 200 MB");
+  cr_assert_eq(ask_text(commands, "*1\r\n$4\r\nPING\r\n"), 0);
+  cr_assert(is("+PONG\r\n"));
+}
+
 Test(daemon_stream, what_would_harm_the_others_is_refused)
 {
   start_redis();
+  cr_assert_eq(ask_text(commands, "*1\r\n$5\r\nMULTI\r\n"), -EPERM, "without its EXEC");
+  cr_assert_eq(ask_text(commands, "*2\r\n$5\r\nwatch\r\n$1\r\na\r\n"), -EPERM);
+  cr_assert_eq(ask_text(commands, "*1\r\n$4\r\nSYNC\r\n"), -EPERM);
   cr_assert_eq(ask_text(commands, "*2\r\n$9\r\nsubscribe\r\n$1\r\na\r\n"), -EPERM);
   cr_assert_eq(ask_text(commands, "*1\r\n$7\r\nMONITOR\r\n"), -EPERM);
   cr_assert_eq(ask_text(commands, "PING\r\n"), -EBADMSG);

@@ -127,6 +127,17 @@ static inline pid_t shmqd_worker(const struct shmqd *d) {
   return pid;
 }
 
+/* The most memory that its worker ever had, in KiB. */
+static inline long shmqd_most_memory(const struct shmqd *d) {
+  char path[64], line[128];
+  long most = 0;
+  snprintf(path, sizeof path, "/proc/%d/status", (int)shmqd_worker(d));
+  FILE *file = fopen(path, "re");
+  while (file && fgets(line, sizeof line, file)) (void)sscanf(line, "VmHWM: %ld", &most);
+  if (file) fclose(file);
+  return most;
+}
+
 /* As if the machine had lost them: supervisor and worker at any instruction, and neither sees the other go. */
 static inline void shmqd_kill_all(struct shmqd *d) {
   kill(d->pid, SIGSTOP);
