@@ -11,6 +11,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,13 +48,14 @@ static bool kill_members(FILE *children, pid_t session) {
 
 /* Each death that uncovers more of them brings us back here. */
 static void kill_condemned(struct supervisor *sv) {
-  FILE *children = sv->condemned_count ? fopen("/proc/thread-self/children", "re") : NULL;
   unsigned left = 0;
-  if (!children) return;
+  if (!sv->condemned_count) return;
+  FILE *children = fopen("/proc/thread-self/children", "re");
+  if (!children) say(SAY_WARNING, "what a worker has started may live on: %s", strerror(errno));
   for (unsigned i = 0; i < sv->condemned_count; i++)
-    if (kill_members(children, sv->condemned[i])) sv->condemned[left++] = sv->condemned[i];
+    if (children && kill_members(children, sv->condemned[i])) sv->condemned[left++] = sv->condemned[i];
   sv->condemned_count = left;
-  fclose(children);
+  if (children) fclose(children);
 }
 
 void orphans_look(struct supervisor *sv) {

@@ -22,6 +22,11 @@ static bool children_gone(const struct supervisor *sv) {
   return true;
 }
 
+/* What a worker has started may stand several generations deep, and each is uncovered by the death of the one above. */
+static bool is_over(const struct supervisor *sv) {
+  return sv->draining && children_gone(sv) && !sv->condemned_count;
+}
+
 static void begin_drain(struct supervisor *sv, int64_t patience_ns) {
   sv->draining = true;
   sv->drain_until_ns = shmq_after_ns(patience_ns);
@@ -137,7 +142,7 @@ static int64_t next_due(const struct supervisor *sv) {
 
 int supervisor_run(struct supervisor *sv) {
   int rc = start(sv);
-  while (!rc && !(sv->draining && children_gone(sv))) {
+  while (!rc && !is_over(sv)) {
     rc = source_run(sv->epoll, next_due(sv));
     do_what_is_due(sv);
   }

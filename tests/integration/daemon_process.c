@@ -281,6 +281,21 @@ static pid_t start_by_shell(const char *text) {
   return (pid_t)atoi(r.data);
 }
 
+/* Each uncovered by the death of the one above. */
+Test(daemon_process, nothing_that_was_started_outlives_the_daemon)
+{
+  char path[128], text[512];
+  snprintf(path, sizeof path, "%s/deepest", d.dir);
+  snprintf(text, sizeof text,
+           "bash -c 'set -m; (set -m; (set -m; sleep 1000 & echo $! >%s; wait) & wait) & wait' >/dev/null 2>&1 & echo begun\n", path);
+  cr_assert_eq(ask("shell", text), 0);
+  for (struct stat st = {0}; st.st_size == 0; nap_ms(1)) (void)stat(path, &st);
+  pid_t deepest = read_pid(path);
+  cr_assert_eq(shmqd_stop(&d, SIGTERM), 0);
+  cr_assert(kill(deepest, 0) && errno == ESRCH, "%d lives", (int)deepest);
+  shmqd_start(&d);
+}
+
 Test(daemon_process, a_killed_worker_takes_its_children_along)
 {
   cr_assert_eq(ask("shell", "echo here\n"), 0);
