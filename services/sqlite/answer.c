@@ -11,6 +11,8 @@
 
 enum { PARTS_AT_ONCE = 16 };
 
+const char row_too_long[] = "a row is longer than the service's longest message";
+
 /* ---- connections for long answers ---- */
 
 static int take_reader(struct owner *o, struct connection **out) {
@@ -96,10 +98,25 @@ static size_t fitting(const struct request *r, size_t limit) {
   return whole;
 }
 
+bool answer_fits(const struct owner *o, const struct request *r) {
+  struct sql_reader reader = {.at = r->answer.data, .end = r->answer.data + r->answer.size};
+  const unsigned char *from = reader.at;
+  enum sql_kind kind;
+  uint32_t count;
+  struct sql_value value;
+  if (r->incoming.header.op == SQL_TEXT) return true;
+  while (sql_next_record(&reader, &kind, &count)) {
+    while (count-- && sql_next_value(&reader, &value)) continue;
+    if ((size_t)(reader.at - from) > o->part) return false;
+    from = reader.at;
+  }
+  return true;
+}
+
 static int send_part(struct owner *o, struct request *r) {
   size_t size = fitting(r, o->part);
   if (size == 0) {
-    failure_set(&r->failure, SQLITE_TOOBIG, "a row is longer than the service's longest message");
+    failure_set(&r->failure, SQLITE_TOOBIG, row_too_long);
     return 0;
   }
   int rc = shmq_reply_stream(&r->incoming, r->answer.data + r->sent, size, SHMQ_NOWAIT);
@@ -114,7 +131,10 @@ static int send_last(struct request *r) {
 
 void answer_error(struct owner *o, struct request *r, int status) {
   give_reader(o, r);
-  shmq_reply_error(&r->incoming, status, NULL, 0, NULL);
+  shmq_answer answer = {.status = status,
+                        .error_class = (uint8_t)shmq_class_of(status),
+                        .executed = r->written ? SHMQ_EXECUTED_YES : SHMQ_EXECUTED_NO};
+  shmq_reply_answer(&r->incoming, &answer);
 }
 
 int answer_some(struct owner *o, struct request *r, bool *progress) {

@@ -21,7 +21,7 @@
  *
  *   All statements of a request are one transaction. It is committed, and on the disk, before it is answered. If
  *   one statement fails nothing of the request is done, and the answer is an error of the domain "sqlite" with
- *   SQLite's extended result code. A long answer is a stream of parts: each holds whole records, or whole lines.
+ *   SQLite's extended result code. A long answer is a stream of parts: each holds whole records; text is cut anywhere.
  *   value[0] of the last part is the number of rows changed, value[1] the last rowid inserted.
  */
 #ifndef SHMQ_SQLITE_FORMAT_H

@@ -98,6 +98,7 @@ struct request {
   size_t sent;
   uint64_t value[2];
   struct failure failure;
+  bool written;              /* it was not only read */
   bool is_long;              /* a reader connection is to read it */
   struct connection *reader; /* that does */
   struct run run;
@@ -126,9 +127,13 @@ int execute_group(struct owner *o, int n);
 
 /* ---- answer.c ---- */
 
+extern const char row_too_long[];
+
 /* Send what can be sent now. Returns 1 when the request is done with, 0 when there is more. */
 int answer_some(struct owner *o, struct request *r, bool *progress);
-/* Give it up with an error. */
+/* Can it be sent? Text can be cut anywhere, a record nowhere. */
+bool answer_fits(const struct owner *o, const struct request *r);
+/* Give it up with an error. What was written is committed all the same. */
 void answer_error(struct owner *o, struct request *r, int status);
 
 /* ---- gather.c ---- */

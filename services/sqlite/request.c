@@ -41,7 +41,7 @@ static void start_over(struct request *r) {
   r->answer.size = 0;
   r->answer.failed = false;
   r->failure = (struct failure){0};
-  r->is_long = false;
+  r->written = r->is_long = false;
 }
 
 static bool only_reads(struct owner *o, struct request *r) {
@@ -72,8 +72,10 @@ static void execute_writes(struct owner *o, struct request *r) {
   if (run_some(&run, &r->answer, HELD_MAX) == RUN_MORE)
     failure_set(&run.failure, SQLITE_TOOBIG, "a request that writes may not answer so much");
   run_end(&run);
+  if (!run.failure.status && !answer_fits(o, r)) failure_set(&run.failure, SQLITE_TOOBIG, row_too_long);
   r->failure = run.failure;
   if (r->failure.status) return;
+  r->written = true;
   r->value[0] = (uint64_t)(sqlite3_total_changes64(c->db) - before);
   r->value[1] = (uint64_t)sqlite3_last_insert_rowid(c->db);
 }

@@ -26,6 +26,7 @@ begin() { # a new owner, ready
   until_true ask 'SELECT 1'
 }
 rows() { sqlite3 "$db" "SELECT count(*) FROM $1"; }
+all_inserted() { [ "$(rows many)" = 1000 ]; }
 trap 'kill -KILL $pids 2>/dev/null; cleanup' EXIT
 
 # ---- its manual page has every option ----
@@ -129,7 +130,20 @@ head -c 40000 /dev/zero | tr '\0' x >"$dir/large"
 expect 0 ask 'INSERT INTO t VALUES (?, ?)' large "$(cat "$dir/large")"
 expect 0 ask 'SELECT b FROM t WHERE a = ?' large
 prints "$(cat "$dir/large")"
+# A row that cannot be answered is not inserted.
+expect 1 ask "INSERT INTO t VALUES ('too long', 0), ('too long 2', zeroblob(1000000)) RETURNING b"
+says 'longer than the service'
+expect 0 ask "SELECT count(*) FROM t WHERE a LIKE 'too long%'"
+prints 0
+# What was inserted is said to be, also to who had no time to take the whole answer.
+expect 0 ask 'CREATE TABLE many (i, x)'
+(timeout 100 "$shmq" call --json "$q" 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+  INSERT INTO many SELECT i, hex(zeroblob(6000)) FROM n RETURNING x' 2>/dev/null | (sleep 3; tail -n 1 >"$dir/end")) &
+slow=$!
+until_true all_inserted
 end "$first" TERM
+wait "$slow"
+same '["cancelled","yes"]' "$(jq -c '[.class,.executed]' "$dir/end")" "the end of an answer that was given up"
 same ok "$(sqlite3 "$db" 'PRAGMA integrity_check')" "the database"
 
 # ---- what was acknowledged survives kill -9 of all ----
