@@ -111,7 +111,7 @@ const struct command work_command = {
         "or in place of {} in its arguments. Exit status 0 acknowledges the message; anything "
         "else gives it back, and after the queue's limit of attempts, or N with --max-attempts, "
         "it goes to the dead-letter queue with the cause. Without a limit it is tried for "
-        "ever.\n\n"
+        "ever, between the others and at most once a second by each worker.\n\n"
         "On SIGINT or SIGTERM the commands that run are finished and no more are started; a "
         "second one kills them. A worker that is killed is replaced; its command is killed with "
         "it and its message delivered again. With -e it ends when every message is done, also "

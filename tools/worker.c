@@ -12,10 +12,11 @@
 #include "base/report.h"
 #include "base/stop.h"
 #include "place.h"
+#include "rest.h"
 
 static const int64_t look_ns = 100000000; /* between two looks whether everything is done */
-static const int64_t pause_ns = 10000000; /* after a failure, doubled with each attempt up to */
-static const int64_t longest_pause_ns = 1000000000;
+static const int64_t rest_ns = 10000000;  /* after a failure, doubled with each attempt up to */
+static const int64_t longest_rest_ns = 1000000000;
 enum { CANNOT_START = 126 << 8 }; /* as a shell's exit status, in waitpid's form */
 
 struct work {
@@ -24,6 +25,7 @@ struct work {
   struct crew_tally *tally;
   shmq *queue;
   shmq *dead; /* NULL: none */
+  struct rests rests;
 };
 
 static int64_t wall_clock_ns(void) {
@@ -36,21 +38,26 @@ static int64_t wall_clock_ns(void) {
 
 /* Nothing else keeps a message that fails from coming round at once, for ever: the queue's limit
  * and delay are there for it, and without them at least the processor is spared. */
-static void pause_before_retry(const struct worker *worker, uint32_t attempts) {
+static int64_t rest_after(const struct worker *worker, uint32_t attempts) {
   if (worker->retry_delay_ns > 0 || attempts < 2) {
-    return;
+    return 0;
   }
-  int64_t pause = attempts < 8 ? pause_ns << attempts : longest_pause_ns;
-  stop_sleep(pause < longest_pause_ns ? pause : longest_pause_ns);
+  int64_t rest = attempts < 8 ? rest_ns << attempts : longest_rest_ns;
+  return rest < longest_rest_ns ? rest : longest_rest_ns;
 }
 
 static int give_back(struct work *w, shmq_message *message, const shmq_cause *cause) {
-  uint32_t attempts = message->attempts;
+  uint64_t most = w->worker->queue_attempts;
+  bool dies = most > 0 && message->attempts >= most; /* the queue sends it to its dead letters */
+  int64_t rest = dies ? 0 : rest_after(w->worker, message->attempts);
+  if (rest > 0 && rest_begin(&w->rests, message, cause, shmq_after_ns(rest))) {
+    return 0;
+  }
   int rc = shmq_nack_with(w->queue, message, w->worker->retry_delay_ns, cause);
-  if (rc == 0 && w->worker->queue_attempts > 0 && attempts >= w->worker->queue_attempts) {
-    atomic_fetch_add(&w->tally->dead, 1); /* the queue sends it to its dead letters */
-  } else if (rc == 0) {
-    pause_before_retry(w->worker, attempts);
+  if (rc == 0 && dies) {
+    atomic_fetch_add(&w->tally->dead, 1);
+  } else if (rc == 0 && rest > 0) {
+    stop_sleep(rest);
   }
   return rc;
 }
@@ -105,13 +112,30 @@ static bool all_done(struct work *w) {
   return w->worker->until_empty && shmq_join(w->queue, SHMQ_NOWAIT) == 0;
 }
 
+static int64_t next_look(const struct work *w) {
+  int64_t look = w->worker->until_empty ? shmq_after_ns(look_ns) : SHMQ_FOREVER;
+  int64_t due = rest_due(&w->rests);
+  return due < look ? due : look;
+}
+
+static bool is_empty(int rc) { return rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR; }
+
 static int take(struct work *w, shmq_message *message) {
-  int rc = shmq_lease(w->queue, message, SHMQ_NOWAIT);
-  while ((rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR) && !stop_requested() && !all_done(w)) {
-    int64_t deadline = w->worker->until_empty ? shmq_after_ns(look_ns) : SHMQ_FOREVER;
-    rc = shmq_lease(w->queue, message, deadline);
+  int64_t deadline = SHMQ_NOWAIT;
+  for (;;) {
+    int rc = rest_end(&w->rests, w->queue, shmq_now_ns());
+    if (rc == 0) {
+      rc = shmq_lease(w->queue, message, deadline);
+    }
+    bool rests = rc == -EPIPE && w->rests.count > 0; /* all that is left of a queue shut down */
+    if ((!is_empty(rc) && !rests) || stop_requested() || all_done(w)) {
+      return rc;
+    }
+    if (rests) {
+      stop_sleep(rest_due(&w->rests) - shmq_now_ns());
+    }
+    deadline = next_look(w);
   }
-  return rc;
 }
 
 static int work_off(struct work *w) {
@@ -119,8 +143,7 @@ static int work_off(struct work *w) {
     shmq_message message;
     int rc = take(w, &message);
     if (rc < 0) {
-      bool ended = rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR || rc == -EPIPE;
-      return ended ? STATUS_OK : fail(w->worker->queue, rc);
+      return is_empty(rc) || rc == -EPIPE ? STATUS_OK : fail(w->worker->queue, rc);
     }
     rc = work_on(w, &message);
     if (rc < 0) {
@@ -154,6 +177,7 @@ int worker_run(const void *context, unsigned number, struct crew_tally *tally) {
   if (status == STATUS_OK) {
     status = work_off(&w);
   }
+  (void)rest_end(&w.rests, w.queue, SHMQ_FOREVER);
   shmq_close(w.dead);
   shmq_close(w.queue);
   return status;

@@ -70,6 +70,8 @@ static int print_error(const char *service, const shmq_result *r) {
   const char *what = *r->text ? r->text : shmq_strerror(r->status);
   fflush(stdout);
   fprintf(stderr, "shmq-sqlite: %s: %s", service, what);
+  if (r->status == -EMSGSIZE && !*r->text)
+    fputs(" for this service, see --block-size of serve", stderr);
   if (*r->domain) fprintf(stderr, " (%s %d)", r->domain, r->code);
   if (r->executed == SHMQ_EXECUTED_UNKNOWN) fputs("; it may have been executed", stderr);
   fputc('\n', stderr);

@@ -59,6 +59,33 @@ printf 'a\0b' | "$shmq" put "$q-fail" -
 expect 1 "$shmq" work "$q-fail" -e -q -- echo {}
 grep -q 'NUL byte' "$dir/err" || report "a NUL byte in an argument"
 
+# ---- a job that fails keeps nobody from the others ----
+for i in bad worse one two three; do "$shmq" put "$q" $i; done
+: >"$dir/others"
+# shellcheck disable=SC2016
+expect 0 timeout 60 "$shmq" work "$q" -e -q -- sh -c 'read -r job; case $job in bad | worse) [ "$(wc -l <"$0")" = 3 ] ;;
+  *) echo "$job" >>"$0" ;; esac' "$dir/others"
+same 'one two three' "$(paste -sd ' ' "$dir/others")" "the others"
+# What rests is given back at the end, and is done after a shutdown, too.
+for i in bad worse; do "$shmq" put "$q" $i; done
+: >"$dir/tried"
+# shellcheck disable=SC2016
+"$shmq" work "$q" -q -- sh -c 'cat >>"$0"; echo >>"$0"; exit 1' "$dir/tried" &
+pool=$!
+tried() { [ "$(wc -l <"$dir/tried")" -ge 6 ]; }
+until_true tried
+kill -TERM $pool
+wait $pool
+expect 0 "$shmq" get "$q" -e
+same 'bad worse' "$(sort "$dir/out" | paste -sd ' ')" "what rested when the pool was stopped"
+expect 0 "$shmq" create "$q-shut"
+"$shmq" put "$q-shut" bad
+expect 0 "$shmq" shutdown "$q-shut"
+: >"$dir/tried"
+# shellcheck disable=SC2016
+expect 0 timeout 60 "$shmq" work "$q-shut" -q -- sh -c 'echo >>"$0"; [ "$(wc -l <"$0")" = 4 ]' "$dir/tried"
+same 4 "$(wc -l <"$dir/tried")" "attempts after the shutdown"
+
 # ---- SIGTERM finishes what runs ----
 for i in 1 2 3 4; do "$shmq" put "$q" "$i"; done
 # shellcheck disable=SC2016

@@ -35,6 +35,9 @@ int command_run_check(const char *program) {
   if (strchr(program, '/') != NULL) {
     return check_file(program);
   }
+  if (*program == '\0') {
+    return ENOENT; /* no name of a file in any folder */
+  }
   const char *path = getenv("PATH");
   path = path != NULL ? path : "/usr/bin:/bin";
   for (int result = ENOENT;; path++) {

@@ -98,6 +98,9 @@ static const char *error_text(int status) {
   if (status == -EXDEV) {
     return "leads out of the resource";
   }
+  if (status == -EOPNOTSUPP) {
+    return strerror(EOPNOTSUPP); /* the library's speaks of queues */
+  }
   const char *text = shmq_strerror(status);
   return strcmp(text, "unknown error") != 0 ? text : strerror(-status);
 }
