@@ -193,11 +193,15 @@ static int complain(struct config_error *error, const char *source, const char *
   return -EINVAL;
 }
 
-int config_complain(struct config_error *error, const char *source, const struct section *s,
-                    const char *key, const char *wrong) {
+static const char built_in[] = "built-in";
+
+int config_complain(struct config_error *error, const struct section *s, const char *key,
+                    const char *wrong) {
   char name[128];
+  const struct setting *setting = find_setting(s, key);
+  bool given = setting && setting->text && strcmp(setting->source, built_in) != 0;
   snprintf(name, sizeof name, "%s%s%s", s->kind->name, *s->name ? ":" : "", s->name);
-  return complain(error, source, name, key, wrong);
+  return complain(error, given ? setting->source : s->source, name, key, wrong);
 }
 
 static int assign(struct setting *setting, const char *value, const char *source,
@@ -291,16 +295,17 @@ static int complete_section(const struct section *s, struct config_error *error)
     const char *wrong;
     if (setting->text) continue;
     if (!setting->param->fallback)
-      return config_complain(error, s->source, s, setting->param->key, "must be given");
-    if (assign(setting, setting->param->fallback, "built-in", &wrong)) return -ENOMEM;
+      return config_complain(error, s, setting->param->key, "must be given");
+    if (assign(setting, setting->param->fallback, built_in, &wrong)) return -ENOMEM;
   }
-  return 0;
+  const char *key, *wrong = s->kind->check ? s->kind->check(s, &key) : NULL;
+  return wrong ? config_complain(error, s, key, wrong) : 0;
 }
 
 int config_complete(struct config *config, struct config_error *error) {
   const char *wrong;
   for (const struct section_kind *const *k = config->kinds; *k; k++)
-    if (!(*k)->named && !section_named(config, (*k)->name, "built-in", &wrong)) return -ENOMEM;
+    if (!(*k)->named && !section_named(config, (*k)->name, built_in, &wrong)) return -ENOMEM;
   for (const struct section *s = config->sections; s; s = s->next) {
     int rc = complete_section(s, error);
     if (rc) return rc;

@@ -38,6 +38,8 @@ struct param {
   enum param_change change;
 };
 
+struct section;
+
 /* A kind of section and its parameters, ended by one without a key. A new kind is a row in section_kinds. */
 struct section_kind {
   const char *name;
@@ -45,6 +47,8 @@ struct section_kind {
   const struct param *params;
   const char *help;
   bool addable; /* a reload may bring one more */
+  /* What no row of the table can say of a section alone: NULL, or what is wrong with which parameter. May be NULL. */
+  const char *(*check)(const struct section *section, const char **key);
 };
 
 struct setting {
@@ -88,12 +92,13 @@ int config_read_environment(struct config *config, struct config_error *error);
 /* One assignment, as all of the above make it; an empty key only makes the section. */
 int config_assign(struct config *config, const char *section, const char *key, const char *value,
                   const char *source, struct config_error *error);
-/* Fill in what was not given; an error where it must be. */
+/* Fill in what was not given; an error where it must be, and for a section that makes no sense as a whole. */
 int config_complete(struct config *config, struct config_error *error);
 
-/* "SOURCE: [SECTION] KEY: what is wrong" and -EINVAL; for what is checked by those who use a setting. */
-int config_complain(struct config_error *error, const char *source, const struct section *section,
-                    const char *key, const char *wrong);
+/* "SOURCE: [SECTION] KEY: what is wrong" and -EINVAL; for what is checked by those who use a setting. The source is the
+ * setting's, if it was given, else its section's. */
+int config_complain(struct config_error *error, const struct section *section, const char *key,
+                    const char *wrong);
 
 /* The only section of a kind without names. */
 struct section *config_section(struct config *config, const char *kind);

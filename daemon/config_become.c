@@ -13,7 +13,7 @@ static int refuse_setting(const struct section *s, const struct setting *was,
   char wrong[256];
   snprintf(wrong, sizeof wrong, "cannot change from '%.80s' to '%.80s' without a restart",
            was->text, now->text);
-  return config_complain(error, now->source, s, now->param->key, wrong);
+  return config_complain(error, s, now->param->key, wrong);
 }
 
 static int may_change(const struct section *was, const struct section *now,
@@ -30,13 +30,13 @@ int config_may_become(const struct config *running, const struct config *fresh,
   for (const struct section *s = running->sections; s; s = s->next) {
     const struct section *now = config_find(fresh, s->kind, s->name);
     if (!now)
-      return config_complain(error, s->source, s, "", "is in use and cannot go without a restart");
+      return config_complain(error, s, "", "is in use and cannot go without a restart");
     int rc = may_change(s, now, error);
     if (rc) return rc;
   }
   for (const struct section *s = fresh->sections; s; s = s->next)
     if (!s->kind->addable && !config_find(running, s->kind, s->name))
-      return config_complain(error, s->source, s, "", "cannot be added without a restart");
+      return config_complain(error, s, "", "cannot be added without a restart");
   return 0;
 }
 

@@ -54,7 +54,7 @@ int resources_check(struct config *config, struct config_error *error) {
   int64_t shards = section_number(config_section(config, "daemon"), "shards");
   for (const struct section *s = config->sections; s; s = s->next)
     if (kind_of(s) && section_number(s, "shard") > shards)
-      return config_complain(error, s->source, s, "shard", "is more than there are");
+      return config_complain(error, s, "shard", "is more than there are");
   return 0;
 }
 

@@ -223,7 +223,7 @@ static int make_tokens(struct pool *p, const struct section *section) {
   }
   for (int64_t i = 1; i <= more && !rc; i++)
     rc = add_token(p, name, (size_t)snprintf(name, sizeof name, "%lld", (long long)i));
-  return rc ? rc : p->count ? 0 : -EINVAL;
+  return rc;
 }
 
 /* A file of the right size was written by a worker before us, or by a daemon whose sessions are no more. */
@@ -261,6 +261,12 @@ static void pool_close(struct resource *resource) {
   free(p->tokens);
 }
 
+static const char *pool_check(const struct section *section, const char **key) {
+  const char *tokens = section_text(section, "tokens");
+  *key = "tokens";
+  return tokens[strspn(tokens, " \t")] || section_number(section, "count") ? NULL : "must be given, or count";
+}
+
 static int pool_open(struct resource *resource) {
   struct pool *p = (struct pool *)resource;
   wait_list_open(&p->waiting, resource->shard);
@@ -270,14 +276,14 @@ static int pool_open(struct resource *resource) {
   for (size_t i = 0; !rc && i < p->count; i++)
     if (!p->holdings[i].held) put_free(p, &p->tokens[i]);
   if (!rc) return 0;
-  say(SAY_ERROR, "[pool:%s] %s", resource->section->name,
-      rc == -EINVAL ? "has no tokens: give it tokens= or count=" : strerror(-rc));
+  say(SAY_ERROR, "[pool:%s] %s", resource->section->name, strerror(-rc));
   pool_close(resource);
   return rc;
 }
 
 const struct resource_kind pool_kind = {.section = {"pool", true, params,
-                                                    "Tokens that one session holds at a time", true},
+                                                    "Tokens that one session holds at a time", true,
+                                                    pool_check},
                                         .bytes = sizeof(struct pool),
                                         .open = pool_open,
                                         .operations = operations,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command.h"
 #include "shmq/resource.h"
 
 enum { FRAMES_MAX = 65536, HOPELESS = 3, MARKER_BYTES = 256, SIGNAL_MAX = 64 };
@@ -292,15 +293,21 @@ static void process_close(struct resource *resource) {
   wordfree(&p->words);
 }
 
-static const char *check_settings(const struct process *p) {
+static const char *check_marker(const struct section *s, const char *key) {
   char line[MARKER_BYTES];
-  if (p->words.we_wordc == 0) return "command: needs a program";
-  if (p->framing != PROCESS_MARKER) return NULL;
-  const char *marker = section_text(p->base.section, "marker");
-  const char *command = section_text(p->base.section, "marker_command");
-  if (!*marker || !*command) return "framing = marker needs marker and marker_command";
-  if (!write_marker(line, marker, 0) || !write_marker(line, command, 0)) return "the marker is too long";
-  return NULL;
+  const char *text = section_text(s, key);
+  if (!*text) return "must be given for framing = marker";
+  return write_marker(line, text, UINT64_MAX) ? NULL : "is too long";
+}
+
+static const char *process_check(const struct section *s, const char **key) {
+  static const char *const markers[] = {"marker", "marker_command"};
+  const char *wrong = NULL;
+  for (int i = 0; i < 2 && !wrong && section_number(s, "framing") == PROCESS_MARKER; i++)
+    wrong = check_marker(s, *key = markers[i]);
+  if (wrong) return wrong;
+  *key = "command";
+  return command_check(section_text(s, "command"));
 }
 
 static int process_open(struct resource *resource) {
@@ -309,16 +316,11 @@ static int process_open(struct resource *resource) {
   p->count = (unsigned)setting(p, "count");
   limits_read(&p->limits, resource->section);
   wait_list_open(&p->waiting, resource->shard);
-  const char *wrong = "command: cannot be made into words";
-  if (wordexp(section_text(resource->section, "command"), &p->words, WRDE_NOCMD) == 0) {
-    wrong = check_settings(p);
-    p->children = wrong ? NULL : calloc(p->count, sizeof *p->children);
-    if (!wrong && !p->children) wrong = "out of memory";
-  } else {
-    p->words = (wordexp_t){0};
-  }
+  const char *wrong = command_split(section_text(resource->section, "command"), &p->words);
+  p->children = wrong ? NULL : calloc(p->count, sizeof *p->children);
+  if (!wrong && !p->children) wrong = "out of memory";
   if (wrong) {
-    say(SAY_ERROR, "[process:%s] %s", resource->section->name, wrong);
+    say(SAY_ERROR, "[process:%s] command: %s", resource->section->name, wrong);
     process_close(resource);
     return -EINVAL;
   }
@@ -327,7 +329,8 @@ static int process_open(struct resource *resource) {
 }
 
 const struct resource_kind process_kind = {
-    .section = {"process", true, params, "Programs spoken to over standard input and output", true},
+    .section = {"process", true, params, "Programs spoken to over standard input and output", true,
+                process_check},
     .bytes = sizeof(struct process),
     .open = process_open,
     .operations = operations,

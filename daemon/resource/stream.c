@@ -322,17 +322,17 @@ static void stream_close(struct resource *resource) {
   if (s->state == STREAM_CONNECTING) close(s->fd);
 }
 
+static const char *stream_check(const struct section *section, const char **key) {
+  const char *to = section_text(section, "connect");
+  bool good = (strncmp(to, "unix:", 5) == 0 && to[5]) ||
+              (strncmp(to, "tcp:", 4) == 0 && strrchr(to, ':') > to + 4);
+  *key = "connect";
+  return good ? NULL : "is neither tcp:HOST:PORT nor unix:PATH";
+}
+
 /* The first attempt is made by the first turn, when the daemon is sure to start. */
 static int stream_open(struct resource *resource) {
   struct stream *s = (struct stream *)resource;
-  const char *to = section_text(resource->section, "connect");
-  bool good = (strncmp(to, "unix:", 5) == 0 && to[5]) ||
-              (strncmp(to, "tcp:", 4) == 0 && strrchr(to, ':') > to + 4);
-  if (!good) {
-    say(SAY_ERROR, "[stream:%s] connect: '%s' is neither tcp:HOST:PORT nor unix:PATH",
-        resource->section->name, to);
-    return -EINVAL;
-  }
   s->framing = (enum framing)stream_setting(s, "framing");
   s->framer = (struct framer){.framing = s->framing, .most = (size_t)stream_setting(s, "frame_bytes")};
   s->duplex = (struct duplex){
@@ -345,7 +345,7 @@ static int stream_open(struct resource *resource) {
 }
 
 const struct resource_kind stream_kind = {
-    .section = {"stream", true, params, "A connection to a server, for all clients", true},
+    .section = {"stream", true, params, "A connection to a server, for all clients", true, stream_check},
     .bytes = sizeof(struct stream),
     .open = stream_open,
     .operations = operations,

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <wordexp.h>
 
+#include "command.h"
 #include "notify.h"
 #include "rlimits.h"
 #include "supervisor/output.h"
@@ -77,10 +77,19 @@ static const struct param params[] = {
     LIMIT_PARAMS,
     {0},
 };
+static const char *check(const struct section *s, const char **key) {
+  *key = "segment";
+  if (section_number(s, "recycle_requests") && !*section_text(s, "segment"))
+    return "must be given for recycle_requests";
+  *key = "command";
+  return command_check(section_text(s, "command"));
+}
+
 const struct section_kind service_kind = {.name = "service",
                                           .named = true,
                                           .params = params,
-                                          .help = "A program that is started and watched"};
+                                          .help = "A program that is started and watched",
+                                          .check = check};
 
 struct restart_policy restart_policy_of(const struct section *s) {
   return (struct restart_policy){.first_ns = section_number(s, "restart_first"),
@@ -164,7 +173,7 @@ static int run(void *ctx) {
     setenv("NOTIFY_SOCKET", path, 1);
   }
   if (setting(i, "watchdog")) set_number("WATCHDOG_USEC", setting(i, "watchdog") / 1000);
-  if (wordexp(section_text(i->service->section, "command"), &words, WRDE_NOCMD)) return 126;
+  if (command_split(section_text(i->service->section, "command"), &words)) return 126;
   struct limits limits;
   limits_read(&limits, i->service->section);
   errno = -limits_set(&limits);

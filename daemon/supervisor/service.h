@@ -13,7 +13,7 @@ struct channel_message;
 
 extern const struct section_kind service_kind;
 
-/* What the table of parameters cannot say: commands that cannot be split, names in `after` that are not there, circles. */
+/* What no section can say by itself: names in `after` that are not there, circles. */
 int services_check(const struct config *config, struct config_error *error);
 /* Is that name one of the words of an `after`? */
 bool service_names(const char *after, const char *name);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the table of parameters cannot say about services.
+ * The order of services: who waits for whom, and that nobody waits for himself.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <wordexp.h>
 
 #include "supervisor/service.h"
 
@@ -38,24 +37,6 @@ static const char *wrong_after(const struct config *config, const struct section
   for (const char *at = section_text(s, "after"); (at = next_word(at, &bytes)); at += bytes)
     if (!is_service(config, at, bytes)) return "names a service that there is not";
   return NULL;
-}
-
-static const char *wrong_command(const struct section *s) {
-  wordexp_t words;
-  int rc = wordexp(section_text(s, "command"), &words, WRDE_NOCMD);
-  if (rc == WRDE_CMDSUB) return "must not have commands in it";
-  if (rc) return "cannot be split into words";
-  bool empty = words.we_wordc == 0;
-  wordfree(&words);
-  return empty ? "is empty" : NULL;
-}
-
-static int check(const struct config *config, const struct section *s, struct config_error *error) {
-  const char *key = "command", *wrong = wrong_command(s);
-  if (!wrong) key = "after", wrong = wrong_after(config, s);
-  if (!wrong && section_number(s, "recycle_requests") && !*section_text(s, "segment"))
-    key = "segment", wrong = "must be given for recycle_requests";
-  return wrong ? config_complain(error, s->source, s, key, wrong) : 0;
 }
 
 /* ---- circles ---- */
@@ -98,13 +79,13 @@ static int check_circles(const struct config *config, struct config_error *error
     places[n++].section = s;
   const struct section *circle = find_circle(places, n);
   free(places);
-  return circle ? config_complain(error, circle->source, circle, "after", "waits for itself") : 0;
+  return circle ? config_complain(error, circle, "after", "waits for itself") : 0;
 }
 
 int services_check(const struct config *config, struct config_error *error) {
   for (const struct section *s = next_service(config->sections); s; s = next_service(s->next)) {
-    int rc = check(config, s, error);
-    if (rc) return rc;
+    const char *wrong = wrong_after(config, s);
+    if (wrong) return config_complain(error, s, "after", wrong);
   }
   return check_circles(config, error);
 }
