@@ -74,6 +74,7 @@ static void reload_done(struct supervisor *sv, int status) {
   config_free(w->fresh);
   free(w->fresh);
   w->fresh = NULL;
+  worker_tell_news(sv); /* what is new does not know yet that all sessions are there */
   notify_systemd("READY=1");
   if (!w->reload_again) return;
   w->reload_again = false;

@@ -222,6 +222,13 @@ expect 0 "$shmq" ask more get file
 prints hello
 expect 0 "$shmq" ask new append one
 prints 1
+
+# A pool that is new, and whose holders were an earlier daemon's: no session has its token.
+{ printf '\001'; head -c 47 /dev/zero; } >"$dir/run/pool.ghost"
+new="${write}[dir:more]\npath = $dir/tree\n[log:new]\npath = $dir/log\n"
+reload 'reloaded: 1 changes' "$new[pool:ghost]\ncount = 1\n"
+until_true "$shmq" ask ghost take -t 0 -- true
+reload "not reloaded: $conf:8: [pool:ghost]: is in use" "$new"
 reload "not reloaded: $conf:6: [log:new]: is in use" "${write}[dir:more]\npath = $dir/tree\n"
 kill $daemon
 wait $daemon
