@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "resource/crc32c.h"
+#include <sys/random.h>
 
 enum { ROOM_FIRST = 1024 };
 
-void log_keys_init(struct log_keys *k, size_t most) { *k = (struct log_keys){.most = most}; }
+/* So few random bytes come whole, once there are any: early in a machine's life they are waited for. */
+void log_keys_init(struct log_keys *k, size_t most) {
+  *k = (struct log_keys){.most = most};
+  while (getrandom(k->secret, sizeof k->secret, 0) < 0) continue;
+}
 
 void log_keys_free(struct log_keys *k) {
   free(k->ring);
@@ -27,9 +30,18 @@ static struct key_entry *entry(const struct log_keys *k, uint64_t i) {
   return &k->ring[i & (k->room - 1)];
 }
 
-/* Keys are chosen by clients, but a collision costs them no more than a longer look. */
+__extension__ typedef unsigned __int128 uint128;
+
+/* Keys are chosen by clients. Who could have many meet would make the table a list, for all others and for every start
+ * that reads them back. Sums of products of words and secret words (the hash NH of UMAC, RFC 4418) meet for any two keys
+ * by chance alone. */
 static size_t home(const struct log_keys *k, const shmq_id *key) {
-  uint64_t h = (uint64_t)crc32c(0, key, sizeof *key) * UINT64_C(0x9e3779b97f4a7c15);
+  uint64_t w[4];
+  _Static_assert(sizeof w == sizeof *key, "all of it");
+  memcpy(w, key, sizeof w);
+  for (int i = 0; i < 4; i++) w[i] += k->secret[i];
+  uint128 sum = (uint128)w[0] * w[1] + (uint128)w[2] * w[3];
+  uint64_t h = ((uint64_t)(sum >> 64) ^ (uint64_t)sum) * UINT64_C(0x9e3779b97f4a7c15);
   return (size_t)(h >> 32) & mask(k);
 }
 
@@ -66,12 +78,10 @@ static void insert(struct log_keys *k, uint64_t i) {
 
 static int grow(struct log_keys *k) {
   size_t room = k->room ? 2 * k->room : ROOM_FIRST;
-  struct log_keys bigger = {.ring = malloc(room * sizeof *k->ring),
-                            .table = calloc(2 * room, sizeof *k->table),
-                            .room = room,
-                            .most = k->most,
-                            .first = k->first,
-                            .next = k->next};
+  struct log_keys bigger = *k;
+  bigger.ring = malloc(room * sizeof *k->ring);
+  bigger.table = calloc(2 * room, sizeof *k->table);
+  bigger.room = room;
   if (!bigger.ring || !bigger.table) {
     free(bigger.ring);
     free(bigger.table);

@@ -23,6 +23,7 @@ struct log_keys {
   size_t room;          /* of the ring, a power of two; the table is twice as long */
   size_t most;          /* entries kept */
   uint64_t first, next; /* of the ring, ever increasing */
+  uint64_t secret[4];   /* where a key stands depends on it */
 };
 
 void log_keys_init(struct log_keys *keys, size_t most);

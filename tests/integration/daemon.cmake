@@ -89,9 +89,16 @@ shmq_test(NAME daemon_store LABELS integration SOURCES daemon_store.c TIMEOUT 24
 # When the dead are started again, by itself.
 shmq_test(NAME daemon_policy LABELS unit TIMEOUT 60
   SOURCES daemon_policy.c ${PROJECT_SOURCE_DIR}/daemon/supervisor/restart.c)
-if(TARGET daemon_policy)
-  target_include_directories(daemon_policy PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
-endif()
+
+# Which keys a log knows, by itself.
+shmq_test(NAME daemon_keys LABELS unit TIMEOUT 120
+  SOURCES daemon_keys.c ${PROJECT_SOURCE_DIR}/daemon/resource/log_keys.c ${PROJECT_SOURCE_DIR}/daemon/resource/crc32c.c
+  LIBS shmq::shmq)
+foreach(program daemon_policy daemon_keys)
+  if(TARGET ${program})
+    target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
+  endif()
+endforeach()
 
 # The disk's errors: the daemon's own sources, linked with what makes its operations on files fail.
 get_target_property(sources shmqd SOURCES)
