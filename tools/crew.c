@@ -73,11 +73,14 @@ static void stop(struct crew *crew) {
 
 /* A worker that was killed left its message to be delivered again. Its command has been killed
  * with it; the rest of that command's group follows. */
-static void replace(struct crew *crew, unsigned number) {
+static void end_command(struct crew *crew, unsigned number) {
   pid_t group = atomic_exchange(&crew->tallies[number].running, 0);
   if (group > 0) {
     kill(-group, SIGKILL);
   }
+}
+
+static void replace(struct crew *crew, unsigned number) {
   crew->replaced++;
   if (shmq_now_ns() - crew->started[number] < INT64_C(100000000)) {
     stop_sleep(100000000); /* not a storm of forks, should it be our own fault */
@@ -93,8 +96,11 @@ static void worker_ended(struct crew *crew, unsigned number, int status) {
   crew->pids[number] = 0;
   crew->running--;
   if (WIFSIGNALED(status)) {
+    end_command(crew, number);
     if (!crew->stopping) {
       replace(crew, number);
+    } else if (crew->status == STATUS_OK) {
+      crew->status = STATUS_FAILED; /* it was told twice */
     }
   } else if (WEXITSTATUS(status) != STATUS_OK && crew->status == STATUS_OK) {
     crew->status = WEXITSTATUS(status);
@@ -165,12 +171,18 @@ static void supervise(struct crew *crew, bool terminal) {
   }
 }
 
+/* What is blocked comes even if it is ignored, and then for a reason, see stop_catch. */
 static void block_signals(struct crew *crew) {
+  static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
   sigemptyset(&crew->signals);
   sigaddset(&crew->signals, SIGCHLD);
-  sigaddset(&crew->signals, SIGINT);
-  sigaddset(&crew->signals, SIGTERM);
-  sigaddset(&crew->signals, SIGHUP);
+  for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+    struct sigaction action;
+    sigaction(stops[i], NULL, &action);
+    if (action.sa_handler != SIG_IGN) {
+      sigaddset(&crew->signals, stops[i]);
+    }
+  }
   sigprocmask(SIG_BLOCK, &crew->signals, NULL);
 }
 

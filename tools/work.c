@@ -113,7 +113,7 @@ const struct command work_command = {
         "it goes to the dead-letter queue with the cause. Without a limit it is tried for "
         "ever, between the others and at most once a second by each worker.\n\n"
         "On SIGINT or SIGTERM the commands that run are finished and no more are started; a "
-        "second one kills them. A worker that is killed is replaced; its command is killed with "
+        "second one kills them, and the exit status is 1. A worker that is killed is replaced; its command is killed with "
         "it and its message delivered again. With -e it ends when every message is done, also "
         "those that others hold. The exit status is 1 if messages went to the dead-letter queue.",
     .examples = "  ls *.log | shmq put logs - -D '\\n'\n"

@@ -100,6 +100,36 @@ same 2 "$(find "$dir" -name 'ended.*' | wc -l)" "jobs finished after SIGTERM"
 expect 0 "$shmq" get "$q" -e
 prints "$(printf '3\n4')"
 
+# ---- a second one ends it, with all that the commands have started ----
+"$shmq" get "$q" -e >/dev/null
+"$shmq" put "$q" once
+# shellcheck disable=SC2016
+"$shmq" work "$q" -q -- sh -c 'sleep 300 & echo $! >"$0"; wait' "$dir/started" &
+pool=$!
+until_true test -s "$dir/started"
+while kill -TERM $pool 2>/dev/null; do sleep 0.2; done
+wait $pool
+same 1 $? "a pool that was killed"
+gone() { ! kill -0 "$(cat "$dir/started")" 2>/dev/null; }
+until_true gone
+expect 0 "$shmq" get "$q" -e
+prints once
+
+# ---- who started it wants it to ignore a hangup, as nohup does ----
+(trap '' HUP INT; exec "$shmq" work "$q" -q -- sh -c 'echo "$(cat)" >>"$0"' "$dir/kept") &
+pool=$!
+"$shmq" put "$q" first
+kept() { [ "$(paste -sd ' ' "$dir/kept" 2>/dev/null)" = "$1" ]; }
+until_true kept first
+kill -HUP $pool
+kill -INT $pool
+sleep 0.3
+"$shmq" put "$q" second
+until_true kept 'first second'
+kill -TERM $pool
+wait $pool
+same 0 $? "a pool that ignored a hangup"
+
 # ---- workers killed, and the parent ----
 seq 60 | "$shmq" put "$q" - -D '\n'
 "$shmq" work "$q" -j 3 -e -- sh -c 'sleep 0.05; echo "$(cat)"' >"$dir/out" 2>"$dir/err" &
