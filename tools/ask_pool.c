@@ -14,13 +14,11 @@
 #include "base/command_run.h"
 #include "base/parse.h"
 #include "base/report.h"
-#include "base/stop.h"
 
 static int run_command(char **argv) {
   pid_t pid;
   int status = 0;
   struct command_run run = {.argv = argv, .foreground = true};
-  stop_release();
   int rc = command_run_message(&run, NULL, 0, &pid, &status);
   if (rc < 0) {
     return fail(argv[0], rc);

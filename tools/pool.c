@@ -255,7 +255,8 @@ const struct command pool_command = {
         "park puts tokens into the pool, which it makes if there is none. take POOL -- COMMAND "
         "waits for a token, runs COMMAND with it (in the variable SHMQ_TOKEN, and in place of "
         "{}), gives it back and ends with COMMAND's exit status, 128 and the signal's number if "
-        "it was killed. A holder that dies, however, gives its token back by dying.\n\n"
+        "it was killed. SIGTERM and SIGHUP are passed on to COMMAND. A holder that dies, however, gives its token back by "
+        "dying.\n\n"
         "take without a command takes a token out of the pool and prints it; give puts one back. "
         "ls shows the tokens and who holds them, and for how long that process has been there.",
     .examples = "  shmq pool park gpus 0 1\n"

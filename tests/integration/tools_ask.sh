@@ -97,6 +97,13 @@ same '[true,false]' "$(tail -n +2 "$dir/out" | jq -c 'map(.held)')" "held while 
 expect 0 "$shmq" ask ports list --json
 json 'map(.held)' '[false,false]'
 expect 7 "$shmq" ask ports take -- sh -c 'exit 7'
+# shellcheck disable=SC2016
+"$shmq" ask ports take -- sh -c 'trap "exit 9" TERM; : >"$0"; while :; do sleep 0.05; done' "$dir/trapped" &
+holder=$!
+until_true test -e "$dir/trapped"
+kill -TERM $holder
+wait $holder
+same 9 $? "the status of a command that was told to end"
 expect 3 "$shmq" ask ports give 1
 
 # ---- timer ----

@@ -146,5 +146,14 @@ expect 2 "$shmq" pool lend "$q-pool"
 expect 2 "$shmq" pool park "$q-pool"
 expect 3 "$shmq" pool give "$q-absent" x
 expect 3 "$shmq" pool take "$q-pool" -- no-such-command-anywhere
+# Who is told to end tells the command.
+# shellcheck disable=SC2016
+start "$shmq" pool take "$q-pool" -- sh -c 'trap "exit 9" TERM; : >"$0"; while :; do sleep 0.05; done' "$dir/trapped"
+until_true test -e "$dir/trapped"
+kill -TERM "$started"
+wait "$started"
+same 9 $? "the status of a command that was told to end"
+free() { ! taken; }
+expect 0 free
 
 finish

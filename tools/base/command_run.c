@@ -196,9 +196,22 @@ static void watch(const struct command_run *run, pid_t pid) {
   }
 }
 
-static int wait_for(pid_t pid) {
+/* A command in the foreground hears a ^C for itself, but not what its caller alone was sent. */
+static void pass_on(const struct command_run *run, pid_t pid, bool *told) {
+  int number = stop_signal();
+  if (!run->foreground || *told || (number != SIGTERM && number != SIGHUP)) {
+    return;
+  }
+  kill(pid, number);
+  *told = true;
+}
+
+static int wait_for(const struct command_run *run, pid_t pid) {
   int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  bool told = false;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    pass_on(run, pid, &told);
+  }
   return status;
 }
 
@@ -215,7 +228,7 @@ static int run_with_input(const struct command_run *run, char *const *argv, int 
   if (run->unwanted != NULL) {
     watch(run, *pid);
   }
-  *status = wait_for(*pid);
+  *status = wait_for(run, *pid);
   if (run->running != NULL) {
     atomic_store(run->running, 0);
   }

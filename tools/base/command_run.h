@@ -16,7 +16,7 @@
 struct command_run {
   char *const *argv;      /* ends with NULL */
   _Atomic pid_t *running; /* told while the command runs, then 0; may be NULL */
-  bool foreground;        /* it keeps this process's standard input and process group */
+  bool foreground;        /* it keeps this process's standard input and process group, and gets its SIGTERM and SIGHUP */
   int output, error;      /* descriptors for what it writes; 0: those of this process */
   /* Asked from time to time while it runs; true: nobody wants the result any more, and the command
    * gets SIGTERM. NULL: it runs to its end. */

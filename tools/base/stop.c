@@ -18,8 +18,7 @@ static timer_t timer;
 
 static void request(int number) {
   int error = errno;
-  (void)number;
-  requested = 1;
+  requested = number;
   timer_settime(timer, 0, &again_and_again, NULL);
   errno = error;
 }
@@ -62,6 +61,7 @@ void stop_release(void) {
 }
 
 bool stop_requested(void) { return requested != 0; }
+int stop_signal(void) { return requested; }
 
 int64_t stop_deadline(int64_t timeout_ns) {
   return timeout_ns < 0 ? SHMQ_FOREVER : shmq_after_ns(timeout_ns);

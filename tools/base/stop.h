@@ -22,6 +22,7 @@
 void stop_catch(void);   /* once in a process; a forked one has to do it again */
 void stop_release(void); /* the default dispositions, as a command that is run must find them */
 bool stop_requested(void);
+int stop_signal(void); /* which one it was; 0: none yet */
 
 /* The deadline that a --timeout of `timeout_ns` means from now on; negative: none was given. */
 int64_t stop_deadline(int64_t timeout_ns);
