@@ -34,9 +34,8 @@ static uint32_t frame_crc(const struct log_frame *frame) {
 
 void log_frame_seal(struct log_frame *frame) { frame->crc = frame_crc(frame); }
 
-static bool frame_good(const struct log_frame *frame, uint64_t number, size_t room) {
-  return room >= sizeof *frame && frame->magic == LOG_MAGIC && frame->number == number &&
-         frame->bytes <= room - sizeof *frame && frame->crc == frame_crc(frame);
+static bool frame_is(const struct log_frame *frame, uint64_t number) {
+  return frame->magic == LOG_MAGIC && frame->number == number;
 }
 
 /* ---- files ---- */
@@ -256,21 +255,29 @@ static int window_load(struct window *w, uint64_t offset, size_t wanted) {
   return 0;
 }
 
-static const struct log_frame *peek(const struct window *w, uint64_t offset, uint64_t number) {
-  if (offset < w->offset || offset >= w->offset + w->bytes) return NULL;
+/* *more: the window ends before it can be said whether there is one. After the last record of each batch there is none,
+ * and that is said without a look at the file. */
+static const struct log_frame *peek(const struct window *w, uint64_t offset, uint64_t number,
+                                    bool *more) {
+  uint64_t end = w->offset + w->bytes;
+  size_t room = offset >= w->offset && offset < end ? (size_t)(end - offset) : 0;
+  *more = room < sizeof(struct log_frame);
+  if (*more) return NULL;
   const struct log_frame *frame = (const struct log_frame *)(w->data + (offset - w->offset));
-  return frame_good(frame, number, (size_t)(w->offset + w->bytes - offset)) ? frame : NULL;
+  if (!frame_is(frame, number)) return NULL;
+  *more = frame->bytes > room - sizeof *frame;
+  return !*more && frame->crc == frame_crc(frame) ? frame : NULL;
 }
 
 static const struct log_frame *frame_at(struct window *w, uint64_t offset, uint64_t number,
                                         int *rc) {
-  const struct log_frame *frame = peek(w, offset, number);
+  bool more;
+  const struct log_frame *frame = peek(w, offset, number, &more);
   *rc = 0;
   if (offset >= w->end) return NULL;
-  for (size_t step = frame ? 0 : w->step; step && !frame && !*rc;
-       step = step == WINDOW_FULL ? 0 : WINDOW_FULL) {
+  for (size_t step = w->step; step && more && !*rc; step = step == WINDOW_FULL ? 0 : WINDOW_FULL) {
     *rc = window_load(w, offset, step);
-    if (!*rc) frame = peek(w, offset, number);
+    if (!*rc) frame = peek(w, offset, number, &more);
   }
   return frame;
 }

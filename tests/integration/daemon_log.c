@@ -142,6 +142,29 @@ Test(daemon_log, the_log_goes_on_in_further_segments_and_trims_the_old)
   cr_assert_eq(read_numbers(first), 201);
 }
 
+/* What the worker has read with system calls, from anything. */
+static uint64_t worker_has_read(void) {
+  char path[64];
+  unsigned long long bytes = 0;
+  snprintf(path, sizeof path, "/proc/%d/io", (int)shmqd_worker(&d));
+  FILE *file = fopen(path, "re");
+  cr_assert(file && fscanf(file, "rchar: %llu", &bytes) == 1, "%s", path);
+  fclose(file);
+  return bytes;
+}
+
+/* Records that came alone have a block each, and behind each stands none: that is not looked for in the file. */
+Test(daemon_log, a_log_of_many_batches_is_read_once) {
+  enum { RECORDS = 200, LOG_BYTES = 2 << 20, TIMES = 8 };
+  for (uint64_t i = 1; i <= RECORDS; i++) append_number(SHMQ_LOG_ACK_DISK, i);
+  kill_and_restart();
+  uint64_t recovered = worker_has_read();
+  cr_assert_lt(recovered, TIMES * LOG_BYTES, "%llu bytes at the start", (unsigned long long)recovered);
+  cr_assert_eq(read_numbers(1), RECORDS + 1);
+  uint64_t read = worker_has_read() - recovered;
+  cr_assert_lt(read, TIMES * LOG_BYTES, "%llu bytes for the records", (unsigned long long)read);
+}
+
 Test(daemon_log, a_torn_tail_is_cut_wherever_it_tore)
 {
   char path[160];
