@@ -26,7 +26,7 @@ write_basic_package_version_file(shmq-config-version.cmake COMPATIBILITY SameMin
 install(FILES cmake/shmq-config.cmake ${PROJECT_BINARY_DIR}/shmq-config-version.cmake
   DESTINATION ${shmq_package_dir})
 
-# Every program that tools/ and daemon/ build.
+# Every program that tools/ and daemon/ build. shmqd too stands in bin: anybody may run one of his own.
 foreach(folder tools daemon)
   if(EXISTS ${PROJECT_SOURCE_DIR}/${folder}/CMakeLists.txt)
     get_property(targets DIRECTORY ${folder} PROPERTY BUILDSYSTEM_TARGETS)

@@ -113,7 +113,7 @@ static void manual_config(FILE *to) {
   config_manual(section_kinds, to);
   fputs(".SH EXAMPLES\n.nf\n[daemon]\naccess = all\n\n"
         "[dir:src]\npath = /usr/include\nallow = all r\n\n"
-        "[log:audit]\npath = /var/lib/shmqd/audit\nallow = gid:adm r, uid:1000 rw\n.fi\n"
+        "[log:audit]\npath = /var/lib/shmq/audit\nallow = gid:adm r, uid:1000 rw\n.fi\n"
         ".SH SEE ALSO\n.BR shmqd (8),\n.BR shmq (1)\n",
         to);
 }

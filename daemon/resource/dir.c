@@ -406,14 +406,24 @@ static void dir_changed(struct resource *resource) {
   dir->cross_mounts = section_number(resource->section, "cross_mounts");
 }
 
+/* A filter of system calls may forbid it (systemd's RestrictSUIDSGID= does): now is the time to say so. */
+static int try_walking(const struct dir *dir) {
+  struct stat st;
+  int fd = dir_open_path(dir, ".", O_PATH | O_DIRECTORY, 0, false, &st);
+  if (fd >= 0) close(fd);
+  return fd < 0 ? fd : 0;
+}
+
 static int dir_open(struct resource *resource) {
   struct dir *dir = (struct dir *)resource;
   const char *path = section_text(resource->section, "path");
   dir_changed(resource);
   dir->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (dir->root >= 0) return 0;
-  int rc = -errno;
-  say(SAY_ERROR, "[dir:%s] %s: %s", resource->section->name, path, strerror(-rc));
+  int rc = dir->root < 0 ? -errno : try_walking(dir);
+  if (!rc) return 0;
+  say(SAY_ERROR, "[dir:%s] %s: %s", resource->section->name, path,
+      rc == -ENOSYS ? "openat2, which walks its paths, is missing or forbidden" : strerror(-rc));
+  if (dir->root >= 0) close(dir->root);
   return rc;
 }
 

@@ -46,6 +46,18 @@ by_find_package() {
   "$out/consumer_c" && "$out/consumer_cxx"
 }
 
+# Whatever is to start the daemon names the one that is installed, and there is one of each program.
+units_name_the_daemon() {
+  local unit program built
+  built=$(sed -n 's/^CMAKE_INSTALL_PREFIX:[A-Z]*=//p' "$build/CMakeCache.txt")
+  for unit in "$prefix"/lib/systemd/*/shmqd.service; do
+    program=$(sed -nE 's/^ExecStart=([^ ]*).*/\1/p' "$unit")
+    [ -x "$prefix${program#"$built"}" ] || { echo "$unit starts $program, which is not there"; return 1; }
+  done
+  [ "$(find "$prefix" -name shmqd -type f -perm -u+x | wc -l)" = 1 ] ||
+    { echo "shmqd is installed in several places"; return 1; }
+}
+
 run_installed_programs() {
   local program
   for program in "$prefix"/bin/*; do
@@ -58,6 +70,7 @@ run_installed_programs() {
 by_pkg_config
 by_find_package
 run_installed_programs
+units_name_the_daemon
 mv "$prefix" "$work/moved"
 prefix=$work/moved
 by_pkg_config

@@ -294,3 +294,15 @@ Test(daemon_dir, a_direct_handle_reads_past_the_page_cache)
   cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_READ, handle, 0, NULL, 0, 512, &r), -EINVAL, "the room");
   cr_assert_eq(shmqd_ask(client, tree, SHMQ_DIR_CLOSE, handle, 0, NULL, 0, 0, &r), 0);
 }
+
+Test(daemon_dir, where_paths_cannot_be_walked_it_does_not_start)
+{
+  shmq_client_close(client);
+  cr_assert_eq(shmqd_stop(&d, SIGTERM), 0);
+  setenv("TEST_FORBID_OPENAT2", "1", 1);
+  cr_assert_not(shmqd_try(&d, true), "ready");
+  cr_assert_eq(shmqd_stop(&d, SIGTERM), 1);
+  unsetenv("TEST_FORBID_OPENAT2");
+  shmqd_start(&d);
+  client = shmqd_client(&d);
+}

@@ -22,13 +22,13 @@ struct shmqd {
   pid_t pid;
 };
 
-/* As a container's seccomp profile does. */
-static inline void forbid_uring(void) {
+/* As the seccomp filter of a container or of a service manager does. */
+static inline void forbid_calls(unsigned first, unsigned last, unsigned error) {
   struct sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
-      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, first, 0, 2),
+      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, last, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
@@ -45,7 +45,8 @@ static inline void shmqd_exec(const struct shmqd *d, const char *ready_fd) {
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d->dir);
   snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getenv("TEST_FORBID_URING")) forbid_uring();
+  if (getenv("TEST_FORBID_URING")) forbid_calls(SYS_io_uring_setup, SYS_io_uring_register, EPERM);
+  if (getenv("TEST_FORBID_OPENAT2")) forbid_calls(SYS_openat2, SYS_openat2, ENOSYS);
   execl(program, "shmqd", "-q", "--config", config, "--dir", d->dir, "--ready-fd", ready_fd, "--set",
         tree, "--set", "dir:tree.rights=write", "--set", log, "--set", "log:log.segment_bytes=2M",
         (char *)NULL);
