@@ -203,6 +203,10 @@ static int fail_to_connect(int rc) {
                                     : "its usual place");
     return STATUS_NOT_FOUND;
   }
+  if (rc == -EACCES) {
+    complain("the daemon: permission denied; its owner decides with 'access' in [daemon]");
+    return STATUS_PERMISSION;
+  }
   return fail("the daemon", rc);
 }
 

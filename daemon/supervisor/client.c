@@ -124,10 +124,12 @@ static int account_of(struct supervisor *sv, int socket, struct account **accoun
   return *account ? 0 : -ENOMEM;
 }
 
-/* Whoever gave it has checked it, and quotas may be lower now: it is charged and not checked. */
+/* Whoever gave it has checked it. Quotas may be lower now: it is charged and not checked. But who may not connect any
+ * more is not served any more. */
 int client_adopt(struct supervisor *sv, int socket, int memory, uint64_t number, uint32_t credits) {
   struct account *account = NULL;
   struct stat st;
+  if (!control_may_connect(sv, socket)) return -EACCES;
   int rc = fstat(memory, &st) ? -errno : account_of(sv, socket, &account);
   if (rc) return rc;
   struct share share = memory_share(sv, credits, &st);

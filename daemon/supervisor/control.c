@@ -25,7 +25,7 @@ static bool open_to_all(const struct supervisor *sv) {
   return section_number(sv->settings, "access") == 1;
 }
 
-static bool may_connect(const struct supervisor *sv, int socket) {
+bool control_may_connect(const struct supervisor *sv, int socket) {
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size)) return false;
@@ -46,7 +46,7 @@ static void refuse(int socket, int status) {
 
 static void welcome(struct supervisor *sv, int socket) {
   int rc = 0;
-  if (!may_connect(sv, socket))
+  if (!control_may_connect(sv, socket))
     rc = -EACCES;
   else if (sv->client_count >= (unsigned)section_number(sv->settings, "max_sessions"))
     rc = -EUSERS;
@@ -150,21 +150,41 @@ int control_lock(struct supervisor *sv) {
   return write_lock(sv, sv->epoch);
 }
 
+static int set_mode(const struct supervisor *sv, const struct sockaddr_un *address) {
+  return chmod(address->sun_path, open_to_all(sv) ? 0666 : 0600) ? -errno : 0;
+}
+
 static int bind_socket(const struct supervisor *sv, int fd) {
   struct sockaddr_un address;
   int rc = socket_address(sv, "control", &address);
   if (rc) return rc;
   unlink(address.sun_path);
-  if (bind(fd, (struct sockaddr *)&address, sizeof address) ||
-      chmod(address.sun_path, open_to_all(sv) ? 0666 : 0600) || listen(fd, BACKLOG))
-    return -errno;
-  return 0;
+  if (bind(fd, (struct sockaddr *)&address, sizeof address)) return -errno;
+  rc = set_mode(sv, &address);
+  return rc == 0 && listen(fd, BACKLOG) ? -errno : rc;
+}
+
+/* A socket that was kept has the name and the mode that the last daemon gave it. `access` may have changed since, and
+ * with another name, or none, nobody would find it. */
+static bool kept_serves(const struct supervisor *sv) {
+  struct sockaddr_un wanted, bound = {0};
+  socklen_t size = sizeof bound - 1;
+  return socket_address(sv, "control", &wanted) == 0 &&
+         getsockname(sv->listener.fd, (struct sockaddr *)&bound, &size) == 0 &&
+         strcmp(bound.sun_path, wanted.sun_path) == 0 && set_mode(sv, &wanted) == 0;
+}
+
+static void give_up_kept(struct supervisor *sv) {
+  store_forget_control(sv);
+  close(sv->listener.fd);
+  sv->listener.fd = -1;
 }
 
 int control_open(struct supervisor *sv) {
-  int kept = sv->listener.fd;
   sv->reserve_fd = open_reserve();
-  if (kept >= 0) return source_add(sv->epoll, &sv->listener, kept, EPOLLIN, connection);
+  if (sv->listener.fd >= 0 && kept_serves(sv))
+    return source_add(sv->epoll, &sv->listener, sv->listener.fd, EPOLLIN, connection);
+  if (sv->listener.fd >= 0) give_up_kept(sv);
   int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int rc = fd < 0 ? -errno : bind_socket(sv, fd);
   if (!rc) rc = source_add(sv->epoll, &sv->listener, fd, EPOLLIN, connection);

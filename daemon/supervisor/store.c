@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +19,10 @@ enum { FIRST_FD = 3 };
 
 void store_control(const struct supervisor *sv) {
   if (sv->storing) notify_with_fds("FDSTORE=1\nFDNAME=control", &sv->listener.fd, 1);
+}
+
+void store_forget_control(const struct supervisor *sv) {
+  if (sv->storing) notify_systemd("FDSTOREREMOVE=1\nFDNAME=control");
 }
 
 static void say_session(const struct client *c, const char *what, const int *fds, int count) {
@@ -77,7 +82,7 @@ static void adopt(struct supervisor *sv, const struct half *h) {
     return;
   const struct client gone = {.supervisor = sv, .number = h->number, .credits = h->credits};
   store_forget(&gone);
-  if (h->socket >= 0) close(h->socket);
+  if (h->socket >= 0) shutdown(h->socket, SHUT_RDWR), close(h->socket);
   if (h->memory >= 0) close(h->memory);
 }
 

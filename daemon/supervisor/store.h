@@ -14,6 +14,7 @@ struct supervisor;
 int store_take(struct supervisor *supervisor);
 /* Nothing, unless it is configured. */
 void store_control(const struct supervisor *supervisor);
+void store_forget_control(const struct supervisor *supervisor);
 void store_session(const struct client *client);
 void store_forget(const struct client *client);
 

@@ -168,6 +168,8 @@ int control_next_epoch(struct supervisor *supervisor);
 /* Bind DIRECTORY/control and listen; clients are accepted from then on. */
 int control_open(struct supervisor *supervisor);
 void control_close(struct supervisor *supervisor);
+/* `access`, and the kernel's word about who is at the other end. */
+bool control_may_connect(const struct supervisor *supervisor, int socket);
 /* Bind DIRECTORY/notify. */
 int control_open_notify(struct supervisor *supervisor);
 

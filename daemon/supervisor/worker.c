@@ -64,18 +64,24 @@ static void became_ready(struct supervisor *sv) {
   supervisor_ready(sv);
 }
 
+/* The service manager has passed the signal on and knows nothing more: its status is where a refusal is seen. It does
+ * not take more than a page at once. */
+static void tell_reload(const char *refusal) {
+  char state[1024];
+  if (*refusal) say(SAY_ERROR, "not reloaded: %s", refusal);
+  snprintf(state, sizeof state, "READY=1\nSTATUS=%s%s", *refusal ? "Not reloaded: " : "", refusal);
+  notify_systemd(state);
+}
+
 static void reload_done(struct supervisor *sv, int status) {
   struct worker *w = &sv->worker;
   if (!w->fresh) return;
-  if (status)
-    say(SAY_ERROR, "not reloaded: what is new could not be opened");
-  else
-    say(SAY_NOTICE, "reloaded: %u changes", config_become(&sv->config, w->fresh));
+  if (!status) say(SAY_NOTICE, "reloaded: %u changes", config_become(&sv->config, w->fresh));
   config_free(w->fresh);
   free(w->fresh);
   w->fresh = NULL;
   worker_tell_news(sv); /* what is new does not know yet that all sessions are there */
-  notify_systemd("READY=1");
+  tell_reload(status ? "what is new could not be opened" : "");
   if (!w->reload_again) return;
   w->reload_again = false;
   worker_reload(sv);
@@ -198,9 +204,8 @@ void worker_reload(struct supervisor *sv) {
     sv->worker.fresh = fresh;
     return;
   }
-  say(SAY_ERROR, "not reloaded: %s", error.text);
   free(fresh);
-  notify_systemd("READY=1");
+  tell_reload(error.text);
 }
 
 /* ---- news ---- */

@@ -18,6 +18,8 @@ static struct {
 } kept[KEPT_MAX];
 static int kept_count, manager;
 static bool ready;
+static char said[512]; /* with STATUS= */
+static const char *access_set = "daemon.access=owner";
 
 /* ---- the manager ---- */
 
@@ -48,6 +50,7 @@ static void obey(char *text, const int *fds, int count) {
     if (strcmp(line, "FDSTORE=1") == 0) store = true;
     if (strcmp(line, "FDSTOREREMOVE=1") == 0) remove = true;
     if (strncmp(line, "FDNAME=", 7) == 0) name = line + 7;
+    if (strncmp(line, "STATUS=", 7) == 0) snprintf(said, sizeof said, "%s", line + 7);
   }
   if (store) keep(name, fds, count);
   if (remove) forget(name);
@@ -98,7 +101,8 @@ static void hand_back(void) {
 }
 
 static void start(void) {
-  char program[512], tree[160], log[160];
+  char program[512], config[160], tree[160], log[160];
+  snprintf(config, sizeof config, "%s/shmqd.conf", d.dir);
   snprintf(program, sizeof program, "%s/daemon/shmqd", getenv("SHMQ_BUILD_DIR"));
   snprintf(tree, sizeof tree, "dir:tree.path=%s/tree", d.dir);
   snprintf(log, sizeof log, "log:log.path=%s/log", d.dir);
@@ -107,8 +111,9 @@ static void start(void) {
   if (d.pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     hand_back();
-    execl(program, "shmqd", "-q", "--config", "/dev/null", "--dir", d.dir, "--set",
-          "daemon.store=yes", "--set", "daemon.uid_operations=64", "--set", tree, "--set", log, (char *)NULL);
+    execl(program, "shmqd", "-q", "--config", config, "--dir", d.dir, "--set",
+          "daemon.store=yes", "--set", "daemon.uid_operations=64", "--set", access_set, "--set", tree,
+          "--set", log, (char *)NULL);
     _exit(127);
   }
   while (!ready) CHECK(hear(0), "the manager");
@@ -146,6 +151,83 @@ static void no_third(void) {
   EXPECT(shmq_client_connect(&third, d.socket, NULL, 0), -EDQUOT);
 }
 
+/* ---- what is kept, and who may use it ---- */
+
+static mode_t control_mode(void) {
+  struct stat st;
+  CHECK(stat(d.socket, &st) == 0, "stat");
+  return st.st_mode & 0777;
+}
+
+static void null_request(shmq_client *client, int expected) {
+  EXPECT(shmqd_ask(client, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), expected);
+}
+
+static void anybody_connects(void) {
+  shmq_client *fresh = shmqd_client(&d);
+  null_request(fresh, 0);
+  shmq_client_close(fresh);
+}
+
+/* Who may connect may be another after a restart, and the socket is the one that was kept. */
+static void access_changes(void) {
+  const uid_t stranger = 65534;
+  bool root = geteuid() == 0;
+  shmq_client *theirs = NULL;
+  CHECK(control_mode() == 0600, "mode %o", control_mode());
+  access_set = "daemon.access=all";
+  restart(SIGTERM, 0);
+  CHECK(control_mode() == 0666, "mode %o", control_mode());
+  if (root) {
+    CHECK(chmod(d.dir, 0755) == 0 && seteuid(stranger) == 0, "become another");
+    theirs = shmqd_client(&d);
+    CHECK(seteuid(0) == 0, "become root again");
+    null_request(theirs, 0);
+    restart(SIGTERM, 0);
+    null_request(theirs, 0);
+  }
+  access_set = "daemon.access=owner";
+  restart(SIGTERM, 0);
+  CHECK(control_mode() == 0600, "mode %o", control_mode());
+  null_request(c, 0);
+  if (!theirs) return;
+  null_request(theirs, -EOWNERDEAD);
+  shmq_client_close(theirs);
+}
+
+/* A socket that nobody can find any more is of no use, though it was kept. */
+static void name_goes(void) {
+  CHECK(unlink(d.socket) == 0, "unlink");
+  restart(SIGTERM, 0);
+  anybody_connects();
+  restart(SIGTERM, 0);
+  anybody_connects();
+}
+
+/* ---- reload ---- */
+
+static void configure(const char *text) {
+  char path[128];
+  snprintf(path, sizeof path, "%s/shmqd.conf", d.dir);
+  FILE *file = fopen(path, "we");
+  CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
+}
+
+static void reload(const char *text) {
+  configure(text);
+  ready = false;
+  CHECK(kill(d.pid, SIGHUP) == 0, "kill");
+  while (!ready) CHECK(hear(0), "the manager");
+}
+
+static void refusal_is_told(void) {
+  reload("[daemon]\ncolour = blue\n");
+  CHECK(strncmp(said, "Not reloaded: ", 14) == 0 && strstr(said, "shmqd.conf:2"), "%s", said);
+  reload("[daemon]\nspin = 30us\n");
+  CHECK(!*said, "%s", said);
+  null_request(c, 0);
+}
+
 int main(void) {
   snprintf(d.dir, sizeof d.dir, "/tmp/shmqd-test.XXXXXX");
   CHECK(mkdtemp(d.dir), "mkdtemp");
@@ -154,6 +236,7 @@ int main(void) {
   snprintf(path, sizeof path, "%s/tree", d.dir);
   CHECK(mkdir(path, 0700) == 0, "mkdir");
   open_manager();
+  configure("");
   start();
   c = shmqd_client(&d);
   log_number = shmq_resource(c, "log");
@@ -180,9 +263,10 @@ int main(void) {
 
   shmq_client_close(other); /* which the manager is told, now or by the next supervisor */
   hear_until_kept(1 + 2);
-  shmq_client *fresh = shmqd_client(&d);
-  EXPECT(shmqd_ask(fresh, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), 0);
-  shmq_client_close(fresh);
+  anybody_connects();
+  access_changes();
+  name_goes();
+  refusal_is_told();
 
   f = follow(4);
   EXPECT(shmqd_stop(&d, SIGTERM), 0);
