@@ -14,39 +14,8 @@ release=bookworm
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 
 die() { echo "try-minimal: $*" >&2; exit 1; }
-
-# The mirror that this machine itself uses, from either form of its package sources.
-find_mirror() {
-  local file
-  shopt -s nullglob
-  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-    if [ -r "$file" ]; then
-      sed -nE "s@^deb (\[[^]]*\] )?([^ ]+) $release .*@\2@p" "$file"
-    fi
-  done
-  for file in /etc/apt/sources.list.d/*.sources; do
-    cat "$file" && echo
-  done | awk -v release="$release" '
-    /^URIs:/ { uri = $2 }
-    /^Suites:/ { for (i = 2; i <= NF; i++) if ($i == release) wanted = 1 }
-    /^$/ { if (wanted && uri) print uri; uri = ""; wanted = 0 }'
-}
-
-# debootstrap fetches by itself: hand it the proxy that apt is configured with.
-export_proxy() {
-  local proxy=
-  eval "$(apt-config shell proxy Acquire::http::Proxy)"
-  if [ -n "$proxy" ]; then export http_proxy=$proxy; fi
-}
-
-bootstrap() {
-  local mirror
-  mirror=$(find_mirror | sed -n 1p)
-  [ -n "$mirror" ] || die "no source of $release in /etc/apt"
-  export_proxy
-  debootstrap --variant=minbase --include=git,ca-certificates "$release" "$root" "$mirror" >"$work/debootstrap.log" ||
-    { tail -n 20 "$work/debootstrap.log" >&2; die "debootstrap failed"; }
-}
+# shellcheck source=scripts/debian-root.sh
+. "$source_dir/scripts/debian-root.sh"
 
 # How this machine reaches its packages: sources, keys, proxies, names.
 copy_apt_configuration() {
@@ -64,26 +33,14 @@ copy_apt_configuration() {
   cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
 }
 
-# Run inside the new namespaces: what a booted machine has mounted, and nothing of this one's. The root
-# is really changed (pivot_root), since a process in a chroot may not make user namespaces.
+# Run inside the new namespaces.
 enter() {
   mount --make-rprivate /
   mount --bind "$root" "$root"
   mount -t proc proc "$root/proc"
   mount --rbind -o ro /sys "$root/sys"
-  mount -t tmpfs -o mode=755 tmpfs "$root/dev"
-  local node
-  for node in null zero full random urandom tty; do
-    touch "$root/dev/$node" && mount --bind "/dev/$node" "$root/dev/$node"
-  done
-  ln -s /proc/self/fd "$root/dev/fd"
-  mkdir "$root/dev/shm" "$root/dev/pts"
-  mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
-  mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts" && ln -s pts/ptmx "$root/dev/ptmx"
-  mount -t tmpfs -o mode=755 tmpfs "$root/run"
-  cd "$root"
-  pivot_root . .
-  umount -l .
+  mount_devices "$root"
+  change_root "$root"
   exec env -i HOME=/root TERM=dumb LANG=C.UTF-8 ${http_proxy:+http_proxy="$http_proxy"} \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     bash -c 'cd /root/shmq && exec bash -c "$1"' try-minimal "$1"
@@ -116,7 +73,7 @@ mkdir "$root"
 trap 'if [ $keep = yes ]; then echo "kept: $work"; else rm -rf --one-file-system "$work"; fi' EXIT
 
 echo "== debootstrap $release"
-time bootstrap
+time bootstrap "$root" "$work/debootstrap.log" git,ca-certificates
 copy_apt_configuration
 git clone --quiet "file://$source_dir" "$root/root/shmq"
 du -sh --one-file-system "$root" | cut -f 1
