@@ -332,7 +332,7 @@ end_sessions() {
   refused=$(grep -c refused "$work/knocks")
   cp "$work/refusals" "$work/said"
   if [ "$refused" -le "$events" ]; then
-    ok "connections meanwhile: $(wc -l <"$work/knocks"), of them lost: $refused"
+    ok "connections meanwhile: $(wc -l <"$work/knocks"), of them lost: $refused $(sort -u "$work/refusals")"
   else
     failed "connections lost: $refused"
   fi
