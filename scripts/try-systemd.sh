@@ -172,16 +172,19 @@ rung_outside_the_unit() {
   wait $own
 }
 
+install_as_readme() {
+  DESTDIR=$root cmake --install "$work/build" && inside ldconfig || return
+  inside sh -exc "$(sed -nE '/^sudo (systemd-|systemctl )/s/sudo //gp' "$source_dir/README.md")"
+}
+
 unit_and_start() {
   local figure
-  show "systemd-sysusers made the user, systemd-tmpfiles /etc/shmq, /run/shmqd, /var/lib/shmq" \
+  show "installed, enabled and started with the README's commands: READY=1 came" install_as_readme
+  show "there are its user, /etc/shmq, /run/shmqd, /var/lib/shmq" \
     inside sh -c 'id shmqd && test -d /etc/shmq/conf.d && test -d /run/shmqd && test -d /var/lib/shmq'
   show "systemd-analyze verify: nothing to complain of" verify /usr/local/lib/systemd/system/shmqd.service
   show "systemd-analyze verify --user: nothing to complain of" \
     verify --user /usr/local/lib/systemd/user/shmqd.service
-  configure
-  show "enabled" inside systemctl enable shmqd
-  show "systemctl start: READY=1 came" inside systemctl start shmqd
   same "it is" "active running notify" "$(property ActiveState) $(property SubState) $(property Type)"
   show "all its processes are shmqd's" in_every_process Uid "$(inside id -u shmqd)(\s+[0-9]+){3}"
   show "without capabilities, effective or to be had" in_every_process 'Cap(Eff|Bnd)' '0+'
@@ -432,11 +435,10 @@ make_system() {
     bootstrap "$bare" "$work/debootstrap.log" "$packages"
   fi
   if [ "$bare" != "$root" ]; then cp -a "$bare" "$root"; fi
-  echo "== build and install"
+  echo "== build"
   cd "$source_dir"
-  { cmake --preset release -B "$work/build" -DSHMQ_TESTS=OFF && cmake --build "$work/build" &&
-    DESTDIR=$root cmake --install "$work/build"; } >"$work/build.log" 2>&1 || { tail -n 20 "$work/build.log"; exit 1; }
-  chroot "$root" ldconfig
+  { cmake --preset release -B "$work/build" -DSHMQ_TESTS=OFF && cmake --build "$work/build"; } >"$work/build.log" 2>&1 ||
+    { tail -n 20 "$work/build.log"; exit 1; }
   local user
   for user in alice bob carol; do chroot "$root" useradd --create-home --uid "${users[$user]}" "$user"; done
 }
