@@ -37,6 +37,7 @@ struct timers {
   struct timer *first; /* by id, the newest first */
   uint64_t last_id;
   unsigned count, putting;
+  uint64_t bytes; /* of the messages and names of those in the list */
   struct wait_list waiting;
 };
 
@@ -51,6 +52,8 @@ static const struct param params[] = {
      "patterns of the queues that messages may be put into, separated by spaces; as SEGMENT/QUEUE",
      PARAM_LIVE},
     {"max", PARAM_COUNT, "1024", 1, 1 << 20, NULL, "timers that put messages, at once", PARAM_LIVE},
+    {"max_bytes", PARAM_BYTES, "16M", 4096, INT64_C(1) << 40, NULL, "memory of their messages together",
+     PARAM_LIVE},
     RIGHTS_PARAM,
     SHARD_PARAM,
     {0},
@@ -86,6 +89,10 @@ static void serve_wait(struct request *r) {
 
 /* ---- messages ---- */
 
+static size_t bytes_of(const struct timer *timer) {
+  return (size_t)(timer->message - timer->name) + timer->bytes;
+}
+
 static void forget(struct timer *timer) {
   struct timers *t = timer->owner;
   struct timer **at = &t->first;
@@ -94,6 +101,7 @@ static void forget(struct timer *timer) {
   if (*at) {
     *at = timer->next;
     t->count--;
+    t->bytes -= bytes_of(timer);
   }
   timer->cleared = true;
   if (!timer->putting) free(timer);
@@ -199,7 +207,8 @@ static void serve_set(struct request *r) {
   if (when < 0 || period < 0 || (period && period < SHMQ_TIMER_PERIOD_MIN) ||
       period > INT64_MAX / 4 || when > INT64_MAX / 4)
     rc = -EINVAL;
-  else if (t->count >= section_number(t->base.section, "max"))
+  else if (t->count >= section_number(t->base.section, "max") ||
+           t->bytes + r->in.size > (uint64_t)section_number(t->base.section, "max_bytes"))
     rc = -EDQUOT;
   struct timer *timer = rc ? NULL : new_timer(t, r, &rc);
   if (rc) {
@@ -210,6 +219,7 @@ static void serve_set(struct request *r) {
   timer->next = t->first;
   t->first = timer;
   t->count++;
+  t->bytes += bytes_of(timer);
   alarm_set(alarms_of(t), &timer->alarm, when);
   request_value(r, timer->id, 0, NULL, 0);
 }

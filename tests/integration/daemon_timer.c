@@ -15,9 +15,9 @@ static shmq *queue;
 static shmq_result r;
 
 static void begin(void) {
-  char config[160];
+  char config[200];
   snprintf(segment, sizeof segment, "shmq-test-timer-%d", (int)getpid());
-  snprintf(config, sizeof config, "[timer:clock]\nqueues = other %s*\nmax = 20\n", segment);
+  snprintf(config, sizeof config, "[timer:clock]\nqueues = other %s*\nmax = 20\nmax_bytes = 40K\n", segment);
   shmq_queue_options q = {.capacity = 4, .message_bytes = 64};
   shmq_options o = {.queues = &q, .queue_count = 1, .participants = 8};
   shmq_unlink(segment);
@@ -202,4 +202,19 @@ Test(daemon_timer, what_is_not_allowed_or_not_there)
   cr_assert_eq(set(client, segment, never, 0, "x"), -EDQUOT);
   cr_assert_eq(list(&e), 20);
   cr_assert_eq(shmqd_ask(client, timer, 9, 0, 0, NULL, 0, 0, &r), -EOPNOTSUPP);
+}
+
+Test(daemon_timer, messages_have_so_much_memory_together)
+{
+  static char data[30000];
+  int64_t never = shmq_after_ns(1000000 * MILLISECOND);
+  strcpy(data, segment);
+  for (int i = 0; i < 3; i++) {
+    cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_SET, (uint64_t)never, 0, data, sizeof data, 0, &r), 0);
+    uint64_t one = r.value[0];
+    cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_SET, (uint64_t)never, 0, data, sizeof data, 0, &r), -EDQUOT);
+    cr_assert_eq(r.executed, SHMQ_EXECUTED_NO);
+    cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_CLEAR, one, 0, NULL, 0, 0, &r), 0);
+  }
+  cr_assert_gt(set(client, segment, never, 0, "x"), 0);
 }
