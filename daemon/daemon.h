@@ -216,6 +216,8 @@ bool session_exists(struct daemon *daemon, const uint8_t uuid[16]);
 
 struct guard;
 int guard_open(struct daemon *daemon); /* nothing unless it is configured */
+/* A reload has changed settings. */
+void guard_changed(struct daemon *daemon);
 void guard_stop(struct daemon *daemon);
 void guard_close(struct daemon *daemon);
 

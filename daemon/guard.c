@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "shmq/inspect.h"
 
 enum { WATCH_DIRECTORY, WATCH_TIMER, WATCH_SEGMENT, WATCH_PROCESS };
+enum { WARD_DESCRIPTORS = 2 }; /* of an attachment and what tells that somebody joins */
 
 struct ward;
 
@@ -52,6 +54,8 @@ struct guard {
   int epoll;
   struct watch directory, timer;
   struct ward *wards;
+  unsigned descriptors, descriptors_most; /* of wards and processes */
+  bool full;                              /* it was said that there are no more */
   struct io_op op;
 };
 
@@ -61,18 +65,30 @@ static int64_t remove_after_ns(const struct guard *g) {
 
 /* ---- watches ---- */
 
+/* Anybody may make segments, and write into one that a thousand processes use it. */
+static bool take_descriptors(struct guard *g, unsigned n) {
+  if (g->descriptors + n <= g->descriptors_most) {
+    g->descriptors += n;
+    return true;
+  }
+  if (!g->full) say(SAY_WARNING, "not everything is guarded: half of all descriptors are not enough");
+  g->full = true;
+  return false;
+}
+
 static int watch_add(struct guard *g, struct watch *watch) {
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
   return epoll_ctl(g->epoll, EPOLL_CTL_ADD, watch->fd, &event) < 0 ? -errno : 0;
 }
 
-static void forget_process(struct ward *w, struct watch *watch) {
+static void forget_process(struct guard *g, struct ward *w, struct watch *watch) {
   struct watch **at = &w->processes;
   while (*at && *at != watch) at = &(*at)->next;
   if (!*at) return;
   *at = watch->next;
   close(watch->fd);
   free(watch);
+  g->descriptors--;
 }
 
 static bool is_watched(const struct ward *w, const shmq_participant_info *info) {
@@ -83,32 +99,32 @@ static bool is_watched(const struct ward *w, const shmq_participant_info *info) 
 
 /* A death that no pidfd can tell (another pid namespace, no permission) is found when somebody blocks. */
 static void watch_process(struct guard *g, struct ward *w, const shmq_participant_info *info) {
-  if (info->pid == getpid() || is_watched(w, info)) return;
+  if (info->pid == getpid() || is_watched(w, info) || !take_descriptors(g, 1)) return;
   int fd = (int)syscall(SYS_pidfd_open, info->pid, 0);
-  if (fd < 0) return;
-  struct watch *watch = calloc(1, sizeof *watch);
-  if (watch) {
-    *watch = (struct watch){.what = WATCH_PROCESS,
-                            .fd = fd,
-                            .ward = w,
-                            .participant = info->index,
-                            .generation = info->generation,
-                            .next = w->processes};
-    w->processes = watch;
+  struct watch *watch = fd < 0 ? NULL : calloc(1, sizeof *watch);
+  if (!watch) {
+    g->descriptors--;
+    if (fd >= 0) close(fd);
+    return;
   }
-  if (!watch || watch_add(g, watch) < 0) {
-    if (watch) forget_process(w, watch);
-    else close(fd);
-  }
+  *watch = (struct watch){.what = WATCH_PROCESS,
+                          .fd = fd,
+                          .ward = w,
+                          .participant = info->index,
+                          .generation = info->generation,
+                          .next = w->processes};
+  w->processes = watch;
+  if (watch_add(g, watch) < 0) forget_process(g, w, watch);
 }
 
 /* ---- wards ---- */
 
-static void ward_free(struct ward *w) {
-  while (w->processes) forget_process(w, w->processes);
+static void ward_free(struct guard *g, struct ward *w) {
+  while (w->processes) forget_process(g, w, w->processes);
   shmq_view_close(w->view);
   shmq_detach(w->segment);
   free(w);
+  g->descriptors -= WARD_DESCRIPTORS;
 }
 
 /* Watch whoever is in it; count them. */
@@ -132,11 +148,17 @@ static uint64_t messages_in(const struct ward *w) {
   return n;
 }
 
+static void tend_by(struct ward *w, int64_t when_ns) {
+  if (when_ns < w->next_ns) w->next_ns = when_ns;
+}
+
+/* Who leaves and lives on is told by nothing: where that matters it is looked for. */
 static void mind_orphan(struct guard *g, struct ward *w, unsigned others) {
   int64_t now = shmq_now_ns(), after = remove_after_ns(g); /* 0: never */
   if (others > 0) {
     w->orphan_since = 0;
     w->reported = false;
+    if (after > 0) tend_by(w, now + after);
     return;
   }
   if (w->orphan_since == 0) w->orphan_since = now;
@@ -149,8 +171,8 @@ static void mind_orphan(struct guard *g, struct ward *w, unsigned others) {
   if (now - w->orphan_since >= after) {
     say(SAY_WARNING, "segment %s: removed, nobody has been attached for the time configured", w->name);
     (void)shmq_unlink(w->name);
-  } else if (w->orphan_since + after < w->next_ns) {
-    w->next_ns = w->orphan_since + after;
+  } else {
+    tend_by(w, w->orphan_since + after);
   }
 }
 
@@ -177,6 +199,7 @@ static void ward_joined(struct guard *g, struct ward *w) {
 }
 
 static void ward_add(struct guard *g, const char *name) {
+  if (!take_descriptors(g, WARD_DESCRIPTORS)) return;
   struct ward *w = calloc(1, sizeof *w);
   int rc = w ? shmq_attach(&w->segment, name) : -ENOMEM;
   if (rc == 0) rc = shmq_view_open(&w->view, name);
@@ -188,7 +211,10 @@ static void ward_add(struct guard *g, const char *name) {
   }
   if (rc < 0) {
     if (rc != -EACCES) say(SAY_DEBUG, "segment %s is not guarded: %s", name, shmq_strerror(rc));
-    if (w) ward_free(w);
+    if (w)
+      ward_free(g, w);
+    else
+      g->descriptors -= WARD_DESCRIPTORS;
     return;
   }
   w->seen = true;
@@ -228,7 +254,7 @@ static void list_segments(struct guard *g) {
       continue;
     }
     *at = w->next;
-    ward_free(w);
+    ward_free(g, w);
   }
 }
 
@@ -260,7 +286,7 @@ static void handle(struct guard *g, struct watch *watch, bool *relist) {
   case WATCH_SEGMENT: ward_joined(g, watch->ward); break;
   case WATCH_PROCESS: {
     struct ward *w = watch->ward;
-    forget_process(w, watch);
+    forget_process(g, w, watch);
     ward_tend(g, w);
     break;
   }
@@ -282,6 +308,12 @@ static void happened(struct io_op *op, int result) {
   poll_again(g);
 }
 
+void guard_changed(struct daemon *d) {
+  if (!d->guard) return;
+  for (struct ward *w = d->guard->wards; w; w = w->next) ward_tend(d->guard, w);
+  set_timer(d->guard);
+}
+
 static void poll_again(struct guard *g) {
   if (g->daemon->draining) return;
   g->op = (struct io_op){
@@ -291,12 +323,19 @@ static void poll_again(struct guard *g) {
 
 /* ---- start and end ---- */
 
+static unsigned half_of_descriptors(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur > UINT32_MAX) return UINT32_MAX / 2;
+  return (unsigned)limit.rlim_cur / 2;
+}
+
 int guard_open(struct daemon *d) {
   if (!section_number(d->settings, "guard")) return 0;
   struct guard *g = calloc(1, sizeof *g);
   if (!g) return -ENOMEM;
   d->guard = g;
   g->daemon = d;
+  g->descriptors_most = half_of_descriptors();
   g->epoll = epoll_create1(EPOLL_CLOEXEC);
   g->directory = (struct watch){.what = WATCH_DIRECTORY, .fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)};
   g->timer = (struct watch){.what = WATCH_TIMER,
@@ -330,7 +369,7 @@ void guard_close(struct daemon *d) {
   while (g->wards) {
     struct ward *w = g->wards;
     g->wards = w->next;
-    ward_free(w);
+    ward_free(g, w);
   }
   if (g->directory.fd >= 0) close(g->directory.fd);
   if (g->timer.fd >= 0) close(g->timer.fd);

@@ -9,6 +9,7 @@
 static void tell_changed(struct daemon *d) {
   d->spin_ns = section_number(d->settings, "spin");
   resources_changed(d);
+  guard_changed(d);
 }
 
 int daemon_reload(struct daemon *d, struct config *fresh) {

@@ -58,7 +58,7 @@ static const struct param params[] = {
     {"guard", PARAM_FLAG, "no", 0, 0, NULL,
      "guard the segments of /dev/shm: recover the dead at once, mind dead letters and times",
      PARAM_FIXED},
-    {"remove_orphans", PARAM_DURATION, "0s", 0, INT64_MAX, NULL,
+    {"remove_orphans", PARAM_DURATION, "0s", 0, INT64_MAX / 4, NULL,
      "remove a guarded segment after nobody was attached for so long; 0s: never", PARAM_LIVE},
     {0},
 };

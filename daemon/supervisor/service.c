@@ -63,7 +63,7 @@ static const struct param params[] = {
     {"restart", PARAM_CHOICE, "always", 0, 0, "always|on-failure|never",
      "when it is started again; never after exit status 125", PARAM_FIXED},
     RESTART_PARAMS("30s"),
-    {"watchdog", PARAM_DURATION, "0s", 0, INT64_MAX, NULL,
+    {"watchdog", PARAM_DURATION, "0s", 0, INT64_MAX / 4, NULL,
      "killed if it does not say WATCHDOG=1 by sd_notify(3) so often; 0s: it need not", PARAM_FIXED},
     {"segment", PARAM_TEXT, "", 0, 0, NULL,
      "the segment that it serves: who dies is recovered at once, and what it held is reported",

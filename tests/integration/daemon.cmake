@@ -34,7 +34,7 @@ if(TARGET daemon_io)
 endif()
 
 # The whole on each of its rungs, and where io_uring is forbidden.
-set(parts dir dir_escape dir_model kv log pool process rights restart session stream timer)
+set(parts dir dir_escape dir_model guard kv log pool process rights restart session stream timer)
 foreach(part IN LISTS parts)
   foreach(rung IN LISTS rungs forbidden)
     set(env SHMQD_DAEMON_IO=${rung} TEST_RUNG=${rung})
@@ -51,7 +51,7 @@ foreach(rung uring-futex threads)
   shmq_test(NAME daemon_shards_${rung} PROGRAM daemon_shards LABELS integration SOURCES daemon_shards.c TIMEOUT 240
     ENV SHMQD_DAEMON_IO=${rung})
 endforeach()
-foreach(part dir log pool process rights restart session stream)
+foreach(part dir guard log pool process rights restart session stream)
   shmq_test(NAME daemon_${part}_shards PROGRAM daemon_${part} LABELS integration TIMEOUT 240
     SOURCES daemon_${part}.c ENV SHMQD_DAEMON_IO=uring-futex TEST_RUNG=uring-futex SHMQD_DAEMON_SHARDS=3)
 endforeach()
