@@ -429,7 +429,7 @@ static int dir_open(struct resource *resource) {
 
 static void dir_close(struct resource *resource) { close(((struct dir *)resource)->root); }
 
-const struct resource_kind dir_kind = {.section = {"dir", true, params, "A directory tree", true},
+const struct resource_kind dir_kind = {.section = {"dir", true, params, "A directory tree", true, NULL},
                                        .bytes = sizeof(struct dir),
                                        .open = dir_open,
                                        .operations = operations,

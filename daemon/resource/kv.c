@@ -272,7 +272,7 @@ static int kv_open(struct resource *resource) {
 }
 
 const struct resource_kind kv_kind = {.section = {"kv", true, params,
-                                                  "An ordered map that outlives the daemon", true},
+                                                  "An ordered map that outlives the daemon", true, NULL},
                                       .bytes = sizeof(struct kv),
                                       .open = kv_open,
                                       .operations = operations,

@@ -213,7 +213,7 @@ static int log_open(struct resource *resource) {
   return rc;
 }
 
-const struct resource_kind log_kind = {.section = {"log", true, params, "Records, in order", true},
+const struct resource_kind log_kind = {.section = {"log", true, params, "Records, in order", true, NULL},
                                        .bytes = sizeof(struct log),
                                        .open = log_open,
                                        .operations = operations,

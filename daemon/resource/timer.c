@@ -317,7 +317,7 @@ static int timer_open(struct resource *resource) {
 }
 
 const struct resource_kind timer_kind = {
-    .section = {"timer", true, params, "Answers and messages at a time", true},
+    .section = {"timer", true, params, "Answers and messages at a time", true, NULL},
     .bytes = sizeof(struct timers),
     .open = timer_open,
     .operations = operations,
