@@ -170,9 +170,17 @@ void shmq_client_close(shmq_client *c) {
   free(c);
 }
 
+static void find_aside(shmq_client *c) {
+  shmq_queue_info q;
+  for (uint32_t i = 1; !c->aside && shmq_view_queue(c->view, i, &q) == 0; i++)
+    if (strcmp(q.name, ASIDE_NAME) == 0) c->aside = i;
+}
+
 int shmq__client_open_view(shmq_client *c) {
   if (c->view) return 0;
-  return c->name ? shmq_view_open(&c->view, c->name) : shmq_view_open_fd(&c->view, c->fd);
+  int rc = c->name ? shmq_view_open(&c->view, c->name) : shmq_view_open_fd(&c->view, c->fd);
+  if (!rc) find_aside(c);
+  return rc;
 }
 
 shmq_segment *shmq_client_segment(shmq_client *c) { return c->segment; }

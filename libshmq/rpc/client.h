@@ -58,6 +58,7 @@ struct shmq_client {
   shmq_segment *segment;
   shmq *requests, *reply, *cancels;
   shmq_view *view; /* opened at the first look */
+  uint32_t aside;  /* the number of that queue; 0: there is none */
   char *name;
   int fd;
   int socket; /* the daemon's, or -1 */

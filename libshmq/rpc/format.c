@@ -29,7 +29,7 @@ int shmq__open_requests(shmq **out, shmq_segment *segment, unsigned flags,
 
 struct geometry {
   shmq_options segment;
-  shmq_queue_options *queues; /* malloced, 1 + 2 * askers */
+  shmq_queue_options *queues; /* malloced, 1 + 2 * askers, and one for what is put aside */
   char (*names)[SHMQ_QUEUE_NAME_MAX + 1];
 };
 
@@ -37,7 +37,7 @@ static uint32_t or_default(uint32_t value, uint32_t fallback) { return value ? v
 
 static bool sensible(const shmq_service_options *o) {
   return o->askers <= ASKERS_MAX && o->credits <= CREDITS_MAX && o->redeliver < REDELIVERS &&
-         o->message_bytes <= SHMQ_MESSAGE_MAX - SHMQ_RPC_HEADER_BYTES &&
+         o->aside <= CREDITS_MAX && o->message_bytes <= SHMQ_MESSAGE_MAX - SHMQ_RPC_HEADER_BYTES &&
          o->block_bytes <= SHMQ_BLOCK_MAX - SHMQ_RPC_HEADER_BYTES &&
          (!o->single || o->askers <= 1) && o->participants <= SHMQ_PARTICIPANTS_MAX;
 }
@@ -67,6 +67,13 @@ static void plan_queues(struct geometry *g, const shmq_service_options *o, uint3
                              .message_bytes = sizeof(shmq__cancel),
                              .flags = SHMQ_SINGLE_PRODUCER | SHMQ_SINGLE_CONSUMER};
   }
+  if (o->aside == 0) return;
+  uint32_t cells = ASIDE_CELLS * o->aside;
+  g->queues[1 + 2 * askers] =
+      (shmq_queue_options){.name = ASIDE_NAME,
+                           .capacity = cells < ASIDE_CELLS_MIN ? ASIDE_CELLS_MIN : cells,
+                           .message_bytes = cell,
+                           .flags = SHMQ_SINGLE_PRODUCER | SHMQ_SINGLE_CONSUMER};
 }
 
 static void geometry_free(struct geometry *g) {
@@ -81,7 +88,7 @@ static int geometry_plan(struct geometry *g, const shmq_service_options *options
 
   uint32_t askers = o->single ? 1 : or_default(o->askers, ASKERS_DEFAULT);
   uint32_t participants = o->single ? 4 : askers + 32;
-  uint32_t count = 1 + 2 * askers;
+  uint32_t count = 1 + 2 * askers + (o->aside > 0);
   g->queues = calloc(count, sizeof *g->queues);
   g->names = calloc(count, sizeof *g->names);
   if (!g->queues || !g->names) {

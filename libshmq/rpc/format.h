@@ -5,6 +5,7 @@
  *   requests[.always|.never]  many askers, many servers. What becomes of a dead server's requests is a
  *                             part of the name: it is fixed with the geometry, in one step.
  *   reply.0 .. reply.N-1      one for each asker, who holds it by the consumer's role.
+ *   aside                     requests that the server keeps for long, of services that have it: aside.c
  *   cancel.0 .. cancel.N-1    requests that asker N takes back: {request id} each. Servers never take
  *                             from it, they look (inspect.h); the asker removes what has settled.
  */
@@ -23,6 +24,8 @@ enum {
   REPLIES_PER_CREDIT =
       4, /* reply queue cells: answers, held answers, stream parts, a predecessor's */
   CANCELS_PER_CREDIT = 4,
+  ASIDE_CELLS = 2, /* for each request that may be put aside */
+  ASIDE_CELLS_MIN = 16,
   ASKERS_DEFAULT = 32,
   ASKERS_MAX = 500,
   CREDITS_DEFAULT = 32,
@@ -35,6 +38,8 @@ enum {
 
 _Static_assert(sizeof(shmq_request_header) == SHMQ_RPC_HEADER_BYTES, "one line");
 _Static_assert(sizeof(shmq_reply_header) == SHMQ_RPC_HEADER_BYTES, "one line");
+
+#define ASIDE_NAME "aside"
 
 typedef struct shmq__cancel {
   uint64_t id;

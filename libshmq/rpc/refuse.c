@@ -15,7 +15,7 @@ static int tell(shmq_incoming *in, int status, uint8_t executed) {
 }
 
 void shmq__forget(shmq_incoming *in) {
-  shmq_ack(in->service->requests, &in->message);
+  shmq__request_end(in);
   in->state = INCOMING_DONE;
 }
 

@@ -38,7 +38,7 @@ static void write_reply(void *at, const shmq_incoming *in, shmq_reply_header *h,
 
 static int done(shmq_incoming *in, int rc) {
   if (rc == -EAGAIN && in->service->flags & SHMQ_NEVER_WAIT) return rc;
-  if (in->message.data) shmq_ack(in->service->requests, &in->message);
+  shmq__request_end(in);
   in->state = INCOMING_DONE;
   return rc;
 }
@@ -71,8 +71,8 @@ static int reserve_reply(shmq_incoming *in, shmq *reply, size_t size, shmq_messa
 }
 
 /* The reply, and as one step with it the end of its request. */
-static int commit_pair(shmq *reply, shmq_message *m, shmq *requests, shmq_message *request) {
-  const shmq_step steps[] = {{reply, m}, {requests, request}};
+static int commit_pair(shmq *reply, shmq_message *m, shmq *from, shmq_message *request) {
+  const shmq_step steps[] = {{reply, m}, {from, request}};
   int rc = shmq_commit_all(steps, 2);
   if (rc) shmq_abort(reply, m);
   return rc;
@@ -112,9 +112,10 @@ static int keep_back(shmq_incoming *in, shmq *reply, const shmq_message *m) {
 }
 
 static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool as_one) {
-  if (!as_one || !in->message.data) return shmq_commit(reply, m);
-  if (!(in->service->flags & SHMQ_GROUP_ANSWERS))
-    return commit_pair(reply, m, in->service->requests, &in->message);
+  shmq_message *request = shmq__message_of(in);
+  if (!as_one || !request->data) return shmq_commit(reply, m);
+  if (!(in->service->flags & SHMQ_GROUP_ANSWERS) || in->aside)
+    return commit_pair(reply, m, shmq__queue_of(in), request);
   return keep_back(in, reply, m);
 }
 
@@ -149,13 +150,13 @@ static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload
 
 /* If we die right after this, the next server finds the mark; right before, it was not begun. */
 void shmq_begin(shmq_incoming *in) {
-  shmq_request_header *shared = in->message.data;
+  shmq_request_header *shared = shmq__message_of(in)->data;
   in->header.flags |= SHMQ_ASK_BEGUN;
   if (shared) __atomic_store_n(&shared->flags, in->header.flags, __ATOMIC_RELEASE);
 }
 
 void shmq_incoming_id(const shmq_incoming *in, shmq_id *id) {
-  shmq_message_id(in->service->requests, &in->message, id);
+  shmq_message_id(shmq__queue_of(in), in->aside ? &in->aside->message : &in->message, id);
 }
 
 static bool is_cast(const shmq_incoming *in) { return in->header.flags & SHMQ_ASK_CAST; }
@@ -193,10 +194,13 @@ int shmq_reply(shmq_incoming *in, const void *data, size_t size) {
 /* The request's own message becomes the reply: one cell refers to the block instead of another. */
 static int forward(shmq_incoming *in) {
   shmq *reply = shmq__slot_of(in->service, &in->header)->reply;
-  int rc = shmq_forward(in->service->requests, &in->message, reply, SHMQ_NOWAIT);
+  shmq *from = shmq__queue_of(in);
+  shmq_message *m = shmq__message_of(in);
+  int rc = shmq_forward(from, m, reply, SHMQ_NOWAIT);
   while (worth_waiting(in, SHMQ_FOREVER, &rc))
-    rc = shmq_forward(in->service->requests, &in->message, reply, shmq_after_ns(LOOK_NS));
+    rc = shmq_forward(from, m, reply, shmq_after_ns(LOOK_NS));
   if (rc) return done(in, rc);
+  shmq__request_end(in);
   in->service->stats.answered++;
   in->state = INCOMING_DONE;
   return 0;
@@ -219,8 +223,11 @@ int shmq_reply_in_place(shmq_incoming *in, const uint64_t value[2], size_t size)
                          .data_offset = in->header.data_offset,
                          .data_bytes = (uint32_t)size};
   if (value) memcpy(h.value, value, sizeof h.value);
+  unsigned char *bytes = shmq__message_of(in)->data;
+  if (!bytes) return done(in, -EBADMSG);
+  if (bytes + h.data_offset != in->data) memcpy(bytes + h.data_offset, in->data, size);
   /* If we die behind this the request is gone, and whoever takes the message next sends the answer. */
-  write_reply(in->message.data, in, &h, &(struct payload){NULL, 0});
+  write_reply(bytes, in, &h, &(struct payload){NULL, 0});
   return forward(in);
 }
 

@@ -37,6 +37,7 @@ static int finish_open(shmq_service **out, shmq_service *s, int rc) {
                              &s->redeliver);
   if (!rc) s->cell_bytes = shmq_message_bytes(s->requests);
   if (!rc) rc = open_slots(s);
+  if (!rc) rc = shmq__aside_open(s);
   if (!rc) rc = shmq_join_segment(s->segment, "server", NULL);
   if (rc)
     shmq_service_close(s);
@@ -70,6 +71,7 @@ void shmq_service_close(shmq_service *s) {
     shmq_close(s->slot[i].reply);
     shmq_close(s->slot[i].cancel);
   }
+  shmq__aside_close(s);
   shmq_close(s->requests);
   shmq_view_close(s->view);
   shmq_detach(s->segment);
@@ -83,9 +85,11 @@ shmq_segment *shmq_service_segment(shmq_service *s) { return s->segment; }
 void shmq_service_set_epoch(shmq_service *s, uint32_t epoch) { s->epoch = epoch; }
 int shmq_service_shutdown(shmq_service *s) { return shmq_shutdown(s->requests); }
 int shmq_service_event_fd(shmq_service *s) { return shmq_event_fd(s->requests); }
-int shmq_service_event_arm(shmq_service *s) { return shmq_event_arm(s->requests); }
+int shmq_service_event_arm(shmq_service *s) {
+  return s->look_aside ? 1 : shmq_event_arm(s->requests);
+}
 int shmq_service_event_word(shmq_service *s, uint32_t **word, uint32_t *value) {
-  return shmq_event_word(s->requests, word, value);
+  return s->look_aside ? 1 : shmq_event_word(s->requests, word, value);
 }
 void shmq_service_get_stats(const shmq_service *s, shmq_service_stats *stats) { *stats = s->stats; }
 
@@ -207,26 +211,33 @@ static int take_one(shmq_service *s, shmq_incoming *in, struct look *look) {
   }
 }
 
-/* Lease up to n messages into s->ahead, where there are none. */
-static int look_ahead(shmq_service *s, int n, int64_t deadline_ns, struct look *look) {
+static int look_into_ring(shmq_service *s, int n, int64_t deadline_ns, struct look *look) {
   int got = shmq_lease_batch(s->requests, s->ahead, n, SHMQ_NOWAIT);
   look->waited = got == -EAGAIN && deadline_ns != SHMQ_NOWAIT;
   if (look->waited) {
     (void)shmq_service_flush(s); /* who waits for an answer may be who would ask */
     got = shmq_lease_batch(s->requests, s->ahead, n, deadline_ns);
   }
+  if (got > 0) s->newest = s->ahead[got - 1].position;
+  return got;
+}
+
+/* Lease up to n messages into s->ahead, where there are none. */
+static int look_ahead(shmq_service *s, int n, int64_t deadline_ns, struct look *look) {
+  int got = s->look_aside ? shmq__aside_inherit(s, n) : 0;
+  if (got == 0) got = look_into_ring(s, n, deadline_ns, look);
   if (got < 0) return got;
   s->ahead_next = 0;
   s->ahead_end = got;
   return 0;
 }
-
 /* Requests up to n from what is ahead, or up to what makes no sense: what stands behind that comes after it. */
 static int take_ahead(shmq_service *s, shmq_incoming **in, int n, struct look *look) {
   bool tell = s->flags & SHMQ_NEVER_WAIT;
   int taken = 0;
   while (taken < n && s->ahead_next < s->ahead_end) {
     in[taken]->message = s->ahead[s->ahead_next];
+    in[taken]->aside = s->ahead_aside[s->ahead_next];
     int rc = take_one(s, in[taken], look);
     if (rc < 0 && tell && taken) break;
     s->ahead_next++;
@@ -258,11 +269,6 @@ int shmq_serve_batch(shmq_service *s, shmq_incoming **in, int n, int64_t deadlin
 int shmq_serve(shmq_service *s, shmq_incoming *in, int64_t deadline_ns) {
   int rc = shmq_serve_batch(s, &in, 1, deadline_ns);
   return rc < 0 ? rc : 0;
-}
-
-void shmq_reply_later(shmq_incoming *in, shmq_incoming *kept) {
-  *kept = *in;
-  in->state = INCOMING_DONE;
 }
 
 /* ---- the loop ---- */

@@ -5,6 +5,8 @@
 #ifndef SHMQ_RPC_SERVICE_H
 #define SHMQ_RPC_SERVICE_H
 
+#include <sys/queue.h>
+
 #include "rpc/format.h"
 
 enum { INCOMING_DONE = 0, INCOMING_OPEN = 1 };
@@ -14,6 +16,14 @@ enum { GROUP_MAX = SHMQ_COMMIT_MAX / 2 };
 struct kept_answer {
   shmq *queue;
   shmq_message answer, request;
+};
+
+/* A request that was put aside: where it stands now. */
+struct shmq__aside {
+  TAILQ_ENTRY(shmq__aside) in_held;
+  shmq_message message;
+  unsigned char *bytes; /* of the message: of its block, or the copy */
+  _Alignas(16) unsigned char copy[];
 };
 
 /* One asker's queues, opened when its first request comes, and what was last known of it. */
@@ -48,10 +58,42 @@ struct shmq_service {
   struct refusal *refusals; /* SHMQ_NEVER_WAIT only */
   shmq_message ahead[GROUP_MAX]; /* leased together, not looked at yet */
   int ahead_next, ahead_end;
+  struct shmq__aside *ahead_aside[GROUP_MAX]; /* where they stand if a predecessor had put them aside */
+  uint64_t newest;                            /* position of the latest request taken from the ring */
   struct kept_answer kept[GROUP_MAX]; /* SHMQ_GROUP_ANSWERS only */
   unsigned kept_count;
+  shmq *aside;        /* NULL: the service has none */
+  bool aside_is_ours; /* we are its consumer, and what a predecessor left there is taken */
+  bool look_aside;    /* something may have been left there */
+  uint32_t aside_count;
+  uint64_t aside_end; /* behind the newest that we know of */
+  TAILQ_HEAD(aside_list, shmq__aside) aside_held; /* in the order of their positions */
   shmq_service_stats stats;
 };
+
+/* ---- aside.c ---- */
+int shmq__aside_open(shmq_service *service);
+void shmq__aside_close(shmq_service *service);
+/* Lease up to n of what a predecessor left into service->ahead. Returns how many, or a negative errno. */
+int shmq__aside_inherit(shmq_service *service, int n);
+/* It is done with: ack its message if that is still there. */
+void shmq__aside_end(shmq_incoming *incoming);
+
+/* Its message, wherever it stands, and the queue that it stands in. */
+static inline shmq_message *shmq__message_of(shmq_incoming *in) {
+  return in->aside ? &in->aside->message : &in->message;
+}
+static inline shmq *shmq__queue_of(const shmq_incoming *in) {
+  return in->aside ? in->service->aside : in->service->requests;
+}
+
+/* The end of a request, if nothing else has ended it. */
+static inline void shmq__request_end(shmq_incoming *in) {
+  if (in->aside)
+    shmq__aside_end(in);
+  else if (in->message.data)
+    shmq_ack(in->service->requests, &in->message);
+}
 
 /* ---- refuse.c ---- */
 void shmq__refuse(shmq_incoming *incoming, int status, uint8_t executed);

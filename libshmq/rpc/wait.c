@@ -40,20 +40,28 @@ struct returned {
   shmq_future *future;
 };
 
-/* The next request of ours that a server took and did not finish: it stands RETURNED in the queue. */
-static struct returned next_returned(shmq_client *c) {
+/* The next request of ours in that queue that a server took and did not finish: it stands RETURNED there, or, where
+ * only servers put, READY and nobody is about to take it. */
+static struct returned next_in(shmq_client *c, uint32_t queue, bool ready_too) {
   uint64_t cursor = 0;
   shmq_cell_info cell;
   shmq_request_header h;
-  while (shmq_view_next(c->view, 0, &cursor, &cell, &h, sizeof h) == 1) {
-    if (cell.state != SHMQ_CELL_RETURNED || cell.size < sizeof h || h.kind != SHMQ_RPC_REQUEST)
-      continue;
+  while (shmq_view_next(c->view, queue, &cursor, &cell, &h, sizeof h) == 1) {
+    if (cell.state != SHMQ_CELL_RETURNED && !(ready_too && cell.state == SHMQ_CELL_READY)) continue;
+    if (cell.size < sizeof h || h.kind != SHMQ_RPC_REQUEST) continue;
     if (h.asker != c->asker || h.generation != c->generation) continue;
     shmq_future *f = shmq__future_find(c, h.id);
     if (f && f->state == FUTURE_PENDING && !repeats(c, f))
       return (struct returned){cell.position, f};
   }
   return (struct returned){0, NULL};
+}
+
+static struct returned next_returned(shmq_client *c) {
+  shmq_queue_info aside;
+  struct returned found = next_in(c, 0, false);
+  if (found.future || !c->aside || shmq_view_queue(c->view, c->aside, &aside)) return found;
+  return next_in(c, c->aside, aside.consumer == 0);
 }
 
 /* A cell may be written anew between the look at its word and the copy of what it holds. It was not if a second

@@ -276,7 +276,8 @@ typedef struct shmq_service_options {
   uint32_t mode;          /* permissions; 0: 0600 */
   uint32_t redeliver;     /* enum shmq_redeliver; at most 3 executions of one request */
   uint32_t single;        /* 1: one asker and one server, which need no atomic swaps: a session */
-  uint32_t reserved[6];
+  uint32_t aside;         /* requests that may be put aside, of one server at a time (shmq_reply_later); 0: none */
+  uint32_t reserved[5];
 } shmq_service_options;
 
 /* Create the segment of a service. Errors: as shmq_create. Remove it with shmq_unlink. */
@@ -287,8 +288,8 @@ SHMQ_API int shmq_service_create_memfd(const shmq_service_options *options, int 
  * says -EBADMSG once for each request that makes no sense, and -EAGAIN after it has skipped many. */
 #define SHMQ_NEVER_WAIT 0x100u
 /* Answers are written at once and sent together, as one step with the ends of their requests, by shmq_service_flush:
- * or when there are eight, before a call of shmq_serve waits, and at the close. Those that are answered in place, and
- * those whose requests would not be executed again, go at once. */
+ * or when there are eight, before a call of shmq_serve waits, and at the close. Those that are answered in place, those
+ * whose requests were put aside, and those whose requests would not be executed again, go at once. */
 #define SHMQ_GROUP_ANSWERS 0x200u
 
 /* Become a server of it. flags: SHMQ_SPIN, SHMQ_NOSPIN, SHMQ_NEVER_WAIT, SHMQ_GROUP_ANSWERS. Errors: as shmq_attach;
@@ -318,6 +319,7 @@ typedef struct shmq_incoming {
   uint32_t state;    /* the library's */
   shmq_service *service;
   shmq_message message;
+  struct shmq__aside *aside; /* the library's */
 } shmq_incoming;
 
 /* Take the next request that is to be executed. Skipped without bothering the caller, and counted:
@@ -363,11 +365,23 @@ SHMQ_API int shmq_reply_answer(shmq_incoming *incoming, const shmq_answer *answe
  * more than the asker, who can write it, too. */
 SHMQ_API void shmq_begin(shmq_incoming *incoming);
 
-/* The identity of its message: the same when it is delivered again, and nobody else's. */
+/* The identity of its message: the same when it is delivered again, and nobody else's. It is another after the request
+ * was put aside. */
 SHMQ_API void shmq_incoming_id(const shmq_incoming *incoming, shmq_id *id);
 
-/* Keep the request in *kept (the caller's, any number of them) and answer it from there later. */
-SHMQ_API void shmq_reply_later(shmq_incoming *incoming, shmq_incoming *kept);
+/* Keep the request in *kept (the caller's, any number of them) and answer it from there later.
+ * Requests stand in a ring, and one that is kept in its place stops all askers when as many more as `capacity` have
+ * been asked. So in a service that has `aside` it is moved to a queue of its own; where another server holds that queue,
+ * or it is full, it keeps its place. kept->data may be another than incoming->data, and stays what it is then.
+ * Errors: -EBADMSG the segment is damaged, and the request may be lost; it may still be answered.
+ * Crash: it is delivered again, to the next server first of all. That it waited is no execution: deliveries are
+ *   counted from the last time that it was moved. */
+SHMQ_API int shmq_reply_later(shmq_incoming *incoming, shmq_incoming *kept);
+
+/* For who keeps requests without shmq_reply_later, because most are kept for a short time, and looks at them now and
+ * then: put this one aside if that is due, for half of the capacity was taken behind it, or a server has died that had
+ * it. incoming->data may change. Errors: as shmq_reply_later. */
+SHMQ_API int shmq_make_way(shmq_incoming *incoming);
 
 /* Send one part of an answer; shmq_reply or shmq_reply_error ends it. Waits until the asker has taken enough of the
  * earlier parts. Errors: -EAGAIN, -ETIMEDOUT; -ECONNRESET the asker has gone; -ECANCELED it does
