@@ -40,7 +40,10 @@ static void look(struct alarm *alarm) {
   struct shard *shard = (struct shard *)((char *)alarm - offsetof(struct shard, away_look));
   for (struct session *s = shard->sessions; s; s = s->next)
     for (uint32_t i = 0; s->in_flight && i < s->credits; i++)
-      if (s->requests[i].away) look_whether_wanted(&s->requests[i]);
+      if (s->requests[i].away) {
+        look_whether_wanted(&s->requests[i]);
+        request_make_way(&s->requests[i]);
+      }
   if (shard->away) alarm_set(&shard->alarms, alarm, shmq_after_ns(LOOK_NS));
 }
 
@@ -96,7 +99,7 @@ void request_return(struct request *r, const struct answer *answer) {
                                  .error_class = (uint8_t)shmq_class_of(-ENOMEM),
                                  .executed = SHMQ_EXECUTED_YES}};
   r->answer = a;
-  request_park(r, false);
+  request_rest(r, REQUEST_BUSY);
   r->post.deliver = returned;
   shard_post(r->session->shard, &r->post);
 }
@@ -108,6 +111,7 @@ int elsewhere_open(struct session *s) {
   if (d->shard_count == 1) return 0;
   s->elsewhere = calloc(d->shard_count, sizeof *s->elsewhere);
   if (!s->elsewhere) return -ENOMEM;
+  pthread_mutex_init(&s->places, NULL);
   for (unsigned i = 0; i < d->shard_count; i++) {
     s->elsewhere[i].session = s;
     s->elsewhere[i].shard = &d->shards[i];

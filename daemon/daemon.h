@@ -112,6 +112,12 @@ struct answer {
   size_t size;
 };
 
+enum request_rest {
+  REQUEST_BUSY,
+  REQUEST_WAITS, /* somebody else works on it, and in.data is not used meanwhile */
+  REQUEST_PARKED /* it waits for what may never come: a worker that ends may leave it to the next */
+};
+
 /* One request from its taking to its answer. in.header is our own checked copy; in.data is the client's, who
  * may change it at any time: copy what is parsed. It belongs to the shard of its session and, from request_send until it
  * is answered, to that of its resource. */
@@ -121,7 +127,7 @@ struct request {
   struct resource *resource;
   struct request *next; /* the resource's, or the session's free list */
   bool away;            /* sent to another shard: changed only on the session's */
-  _Atomic bool parked;
+  _Atomic enum request_rest rest;
   _Atomic bool unwanted; /* cancelled while it was away */
   union {
     struct { /* the resource's, until it has answered */
@@ -134,11 +140,11 @@ struct request {
   struct post post;
 };
 
-/* It waits for what may never come: a worker that ends may leave it to the next. It does so no more when it is
- * answered, or when this says so. */
-static inline void request_park(struct request *r, bool parked) {
-  atomic_store_explicit(&r->parked, parked, memory_order_relaxed);
-}
+/* What its resource does with it now. It is BUSY when it comes, and when it is answered. Who says that it is more than
+ * that says BUSY again before in.data is used: it may be another then. */
+void request_rest(struct request *r, enum request_rest rest);
+/* On the session's shard: have it leave the session's queue to others if it stands in their way, and rests. */
+void request_make_way(struct request *r);
 
 /* As shmq_cancelled. */
 bool request_cancelled(struct request *r);

@@ -65,7 +65,7 @@ void request_free(struct request *r) {
  * its memory: there is nobody to tell. */
 static void answered(struct request *r, int rc) {
   struct session *s = r->session;
-  request_park(r, false);
+  atomic_store_explicit(&r->rest, REQUEST_BUSY, memory_order_relaxed);
   request_free(r);
   s->in_flight--;
   session_answered(s);
@@ -149,9 +149,48 @@ void request_answer(struct request *r, const struct answer *a) {
   }
 }
 
+/* ---- what is kept for long ---- */
+
+/* A session's queue is a ring: requests that rest are put aside before it comes round to them (aside.c of the library).
+ * Only the session's shard moves them, but others may be where their resource is. */
+static void lock_places(struct session *s) {
+  if (s->elsewhere) pthread_mutex_lock(&s->places);
+}
+
+static void unlock_places(struct session *s) {
+  if (s->elsewhere) pthread_mutex_unlock(&s->places);
+}
+
+void request_make_way(struct request *r) {
+  lock_places(r->session);
+  /* An error is the client's doing, who has written to what is not his: he loses this request, at most. */
+  if (atomic_load_explicit(&r->rest, memory_order_relaxed)) (void)shmq_make_way(&r->in);
+  unlock_places(r->session);
+}
+
+void requests_make_way(struct session *s) {
+  s->unlooked = 0;
+  for (uint32_t i = 0; s->in_flight && i < s->credits; i++)
+    if (atomic_load_explicit(&s->requests[i].rest, memory_order_relaxed))
+      request_make_way(&s->requests[i]);
+}
+
+void request_rest(struct request *r, enum request_rest rest) {
+  if (r->away) lock_places(r->session);
+  atomic_store_explicit(&r->rest, rest, memory_order_relaxed);
+  if (r->away)
+    unlock_places(r->session);
+  else if (rest)
+    request_make_way(r);
+}
+
 /* ---- what a worker that died had begun ---- */
 
-void request_begin(struct request *r) { shmq_begin(&r->in); }
+void request_begin(struct request *r) {
+  if (r->away) lock_places(r->session);
+  shmq_begin(&r->in);
+  if (r->away) unlock_places(r->session);
+}
 
 bool request_begun(const struct request *r) {
   return r->in.attempts > 1 && r->in.header.flags & SHMQ_ASK_BEGUN;

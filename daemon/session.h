@@ -51,6 +51,7 @@ struct session {
   struct session *unsent_next;
   bool unsent; /* it has answers that are kept back */
   uint32_t credits, in_flight;
+  uint32_t unlooked; /* requests taken since it was looked at which of them stand in the way */
   struct handle **handles; /* a table for each shard, when it has opened any */
   uint32_t handles_most;
   _Atomic uint32_t handle_count; /* in all of them */
@@ -58,6 +59,7 @@ struct session {
 
   struct post post;            /* to its shard, when it is new */
   struct elsewhere *elsewhere; /* one for each shard; NULL: there is only one */
+  pthread_mutex_t places;      /* with others: where requests lie that are there, and whether they rest */
   struct io_op socket_op, bell_op, cancel_op[2];
   unsigned polls; /* of the four above and of elsewhere's posts, under way */
   bool socket_polled, bell_polled;
@@ -90,6 +92,8 @@ void requests_close(struct session *session);
  * many, 0, or why the session cannot go on. */
 int requests_take(struct session *session, unsigned most);
 void request_free(struct request *request);
+/* Those that stand in the way of others. */
+void requests_make_way(struct session *session);
 
 /* ---- handle.c ---- */
 int handles_open(struct session *session);

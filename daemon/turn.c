@@ -39,6 +39,7 @@ static void doorbell(struct io_op *op, int result) {
 /* Sleep behind the doorbell: announced, looked again, and only then no longer polled. */
 static void go_to_sleep(struct session *s) {
   uint32_t *word, value;
+  requests_make_way(s); /* what began to wait elsewhere when this was looked at last */
   int rc = shmq_service_event_word(s->service, &word, &value);
   if (rc < 0) {
     session_end(s, "its doorbell cannot be armed");
@@ -95,7 +96,9 @@ static struct request *next_taken(struct session *s) {
   r->next = NULL;
   s->in_flight++;
   count(&s->shard->requests);
-  if (r->in.attempts > 1) count(&s->shard->redelivered);
+  if (r->in.attempts <= 1) return r;
+  count(&s->shard->redelivered);
+  s->unlooked = s->credits; /* if it waits, then not for its executions */
   return r;
 }
 
@@ -107,6 +110,8 @@ static int take_requests(struct session *s) {
       if (begun) send_answers(s);
       if (s->state != SESSION_OPEN || s->in_flight >= s->credits) return begun;
       int rc = requests_take(s, s->credits - s->in_flight);
+      s->unlooked += rc > 0 ? (uint32_t)rc : 0;
+      if (s->unlooked >= (s->credits + 3) / 4) requests_make_way(s);
       if (rc <= 0) return rc ? rc : begun;
     }
     struct request *r = next_taken(s);
@@ -171,7 +176,7 @@ void sessions_pause(struct shard *shard) {
 static uint32_t parked(const struct session *s) {
   uint32_t n = 0;
   for (uint32_t i = 0; i < s->credits; i++)
-    n += atomic_load_explicit(&s->requests[i].parked, memory_order_relaxed);
+    n += atomic_load_explicit(&s->requests[i].rest, memory_order_relaxed) == REQUEST_PARKED;
   return n;
 }
 

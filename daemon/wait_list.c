@@ -5,7 +5,7 @@ enum { LOOK_NS = 100000000 };
 
 static struct request *detach(struct wait_list *l) {
   struct request *list = l->first;
-  for (struct request *r = list; r; r = r->next) request_park(r, false);
+  for (struct request *r = list; r; r = r->next) request_rest(r, REQUEST_BUSY);
   l->first = NULL;
   l->end = &l->first;
   l->count = 0;
@@ -13,7 +13,7 @@ static struct request *detach(struct wait_list *l) {
 }
 
 static void append(struct wait_list *l, struct request *r) {
-  request_park(r, true);
+  request_rest(r, REQUEST_PARKED);
   r->next = NULL;
   *l->end = r;
   l->end = &r->next;
@@ -65,7 +65,7 @@ struct request *wait_list_take(struct wait_list *l) {
     l->first = r->next;
     if (!l->first) l->end = &l->first;
     l->count--;
-    request_park(r, false);
+    request_rest(r, REQUEST_BUSY);
     if (!request_cancelled(r)) return r;
     refuse(l, r);
   }
@@ -79,7 +79,7 @@ void wait_list_remove(struct wait_list *l, struct request *r) {
   *at = r->next;
   if (!*at) l->end = at;
   l->count--;
-  request_park(r, false);
+  request_rest(r, REQUEST_BUSY);
 }
 
 static void fail_those(struct wait_list *l, const struct session *session, int status,

@@ -101,6 +101,7 @@ static void lease(struct process_child *c, struct request *r) {
   r->scratch[LEASE_GOT] = r->scratch[LEASE_BYTES] = r->scratch[LEASE_DROPPED] = 0;
   r->scratch[LEASE_SERIAL] = ++c->owner->serial;
   c->lease = r;
+  request_rest(r, REQUEST_WAITS);
   alarm_set(&c->owner->base.shard->alarms, &c->limit,
             shmq_after_ns(setting(c->owner, "timeout")));
   duplex_flush(&c->duplex);
@@ -148,6 +149,7 @@ static void answer(struct process_child *c, const char *data, size_t bytes, uint
   struct request *r = c->lease;
   c->lease = NULL;
   c->failures = 0;
+  request_rest(r, REQUEST_BUSY);
   alarm_clear(&c->owner->base.shard->alarms, &c->limit);
   if (r->scratch[LEASE_DROPPED]) {
     request_fail(r, -EMSGSIZE, SHMQ_EXECUTED_YES, "the answer is longer than any block");

@@ -161,6 +161,7 @@ static void send_one(struct stream *s, struct request *r) {
   r->scratch[SENT_GOT] = r->scratch[SENT_BYTES] = r->scratch[SENT_DROPPED] = 0;
   r->next = NULL;
   *s->sent_end = r;
+  request_rest(r, REQUEST_WAITS);
   s->sent_end = &r->next;
   if (!s->unwritten) s->unwritten = r;
   if (s->sent_count++ == 0)
@@ -215,6 +216,7 @@ static void answer(struct request *r, const char *data, size_t bytes) {
     request_fail(r, -EMSGSIZE, SHMQ_EXECUTED_YES, "the answer is longer than any block");
     return;
   }
+  request_rest(r, REQUEST_BUSY);
   if (bytes > r->in.room) {
     request_value(r, r->scratch[SENT_FRAMES], 0, data, bytes);
     return;

@@ -23,6 +23,7 @@ int session_memory(const struct section *settings, const shmq_session_options *w
       .mode = 0666, /* who has the descriptor may open it: nobody can find it by name */
       .redeliver = SHMQ_REDELIVER_ALWAYS,
       .single = 1};
+  o.aside = o.credits; /* whatever waits, its queue goes on */
   *credits = o.credits;
   return shmq_service_create_memfd(&o, fd);
 }

@@ -45,6 +45,14 @@ foreach(part IN LISTS parts)
       SOURCES daemon_${part}.c ENV ${env})
   endforeach()
 endforeach()
+foreach(rung IN LISTS rungs ITEMS shards)
+  set(env SHMQD_DAEMON_IO=${rung})
+  if(rung STREQUAL shards)
+    set(env SHMQD_DAEMON_IO=uring-futex SHMQD_DAEMON_SHARDS=3)
+  endif()
+  shmq_test(NAME daemon_aside_${rung} PROGRAM daemon_aside LABELS integration SOURCES daemon_aside.c TIMEOUT 600
+    PLAIN ENV ${env})
+endforeach()
 
 # Several shards, by themselves; and those of the above that hold, keep or wait for something, on three.
 foreach(rung uring-futex threads)
@@ -117,7 +125,7 @@ foreach(rung IN LISTS rungs)
 endforeach()
 
 # Who builds one of these programs to run it has the daemon that it starts.
-foreach(program IN LISTS parts ITEMS shards kill idle store)
+foreach(program IN LISTS parts ITEMS aside shards kill idle store)
   if(TARGET daemon_${program})
     add_dependencies(daemon_${program} shmqd)
   endif()
