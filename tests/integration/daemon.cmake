@@ -64,6 +64,13 @@ foreach(part dir guard log pool process rights restart session stream)
     SOURCES daemon_${part}.c ENV SHMQD_DAEMON_IO=uring-futex TEST_RUNG=uring-futex SHMQD_DAEMON_SHARDS=3)
 endforeach()
 
+# A million commands of Redis, where no sanitizer makes that long.
+if(NOT SHMQ_SANITIZE)
+  shmq_test(NAME daemon_stream_million PROGRAM daemon_stream LABELS integration SOURCES daemon_stream.c TIMEOUT 600
+    ARGS --filter daemon_stream/redis_answers_each_client_its_own
+    ENV SHMQD_DAEMON_IO=auto TEST_COMMANDS=1000000)
+endif()
+
 # The worker and the clients are killed; scripts/daemon-kill.sh does it for longer.
 foreach(rung uring threads shards)
   set(env SHMQD_DAEMON_IO=${rung})
