@@ -363,14 +363,14 @@ static size_t count_below(const struct log_files *f, uint64_t number) {
   return n;
 }
 
+/* One by one: if one cannot go, those before it have gone. */
 int log_files_trim(struct log_files *f, uint64_t number) {
-  size_t n = count_below(f, number);
   char name[32];
-  for (size_t i = 0; i < n; i++) {
-    segment_path(name, f->segments[i].first);
+  for (size_t n = count_below(f, number); n; n--) {
+    segment_path(name, f->segments[0].first);
     if (unlinkat(f->directory, name, 0)) return -errno;
+    drop_segments(f, 1);
   }
-  if (n) drop_segments(f, n);
   return 0;
 }
 

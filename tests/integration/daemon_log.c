@@ -142,6 +142,31 @@ Test(daemon_log, the_log_goes_on_in_further_segments_and_trims_the_old)
   cr_assert_eq(read_numbers(first), 201);
 }
 
+static uint64_t trim(uint64_t number, int expected) {
+  cr_assert_eq(shmqd_ask(client, log_number, SHMQ_LOG_TRIM, number, 0, NULL, 0, 0, &r), expected);
+  return r.value[0];
+}
+
+/* A directory in a file's place stands for whatever keeps a file from going. */
+Test(daemon_log, a_trim_that_fails_in_the_middle_can_be_done_again)
+{
+  static char record[40000];
+  char command[512];
+  for (int i = 1; i <= 200; i++) {
+    snprintf(record, sizeof record, "%d", i);
+    cr_assert_eq(append(SHMQ_LOG_ACK_KERNEL, record, sizeof record), 0);
+  }
+  snprintf(command, sizeof command, "cd %s/log && s=$(ls *.log | sed -n 2p) && mv $s ../kept && mkdir $s", d.dir);
+  cr_assert_eq(system(command), 0);
+  (void)trim(180, -EISDIR);
+  snprintf(command, sizeof command, "cd %s/log && s=$(ls -d *.log | sed -n 1p) && rmdir $s && mv ../kept $s", d.dir);
+  cr_assert_eq(system(command), 0);
+  uint64_t first = trim(180, 0);
+  cr_assert_gt(first, 100);
+  kill_and_restart();
+  cr_assert_eq(read_numbers(first), 201);
+}
+
 /* What the worker has read with system calls, from anything. */
 static uint64_t worker_has_read(void) {
   char path[64];
