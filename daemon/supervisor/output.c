@@ -41,7 +41,7 @@ static void take(struct output *o, char c) {
     return;
   }
   if (o->cutting) return;
-  o->line[o->used++] = c;
+  o->line[o->used++] = c ? c : '?'; /* it would end what is said */
   if (o->used < sizeof o->line) return;
   end_line(o);
   o->cutting = true;

@@ -29,6 +29,7 @@ refused '[service:a] segment: must be given' '[service:a]\ncommand = x\nrecycle_
 cat >"$dir/client" <<END
 #!/bin/bash
 echo "begins with \$1, instance \$SHMQ_INSTANCE of \$SHMQ_SERVICE"
+printf 'a NUL\0 is seen\n'
 for i in \$(seq 300); do echo "line \$i"; done
 "$shmq" ask daemon children >"$dir/seen.\$SHMQ_INSTANCE"
 sleep 1000 &
@@ -104,6 +105,7 @@ grep -q '^child=db state=ready' "$dir/seen.0" || report "users began before the 
 says_log() { grep -q -- "$1" "$dir/log" || { tail -5 "$dir/log"; report "the log does not say '$1'"; }; }
 until_true grep -q 'users.1: begins' "$dir/log"
 says_log 'users.0: begins with two words, instance 0 of users'
+says_log 'users.0: a NUL? is seen'
 says_log 'users.0: line 3'
 says_log 'users.0: says too much'
 [ "$(grep -c 'users.0: line' "$dir/log")" -le 120 ] || report "the output was not limited"
