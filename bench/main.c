@@ -226,6 +226,11 @@ int main(int argc, char **argv) {
       case 'h': usage(stdout); return 0;
       default: usage(stderr); return 2;
     }
+  if (optind < argc) {
+    fprintf(stderr, "shmq-bench: what is '%s'?\n", argv[optind]);
+    usage(stderr);
+    return 2;
+  }
   s.windows = windows > 0 ? windows : s.quick ? 5 : 11;
   s.seconds = s.quick ? 0.1 : 0.2;
   return run(&s, json);
