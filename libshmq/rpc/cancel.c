@@ -28,6 +28,7 @@ void shmq__tidy_cancels(shmq_client *c) {
 }
 
 int shmq_cancel(shmq_future *f) {
+  if (!f) return -EINVAL;
   shmq_client *c = f->client;
   if (f->state != FUTURE_PENDING) return -EALREADY;
   if (f->cancelled) return 0;

@@ -109,6 +109,7 @@ static int finish_open(shmq_client **out, shmq_client *c, unsigned flags, int rc
 }
 
 int shmq_client_open(shmq_client **out, const char *name, unsigned flags) {
+  if (!name) return -EINVAL;
   shmq_client *c = client_new();
   if (!c) return -ENOMEM;
   c->name = strdup(name);
@@ -186,10 +187,11 @@ int shmq__client_open_view(shmq_client *c) {
 shmq_segment *shmq_client_segment(shmq_client *c) { return c->segment; }
 uint32_t shmq_client_credits(const shmq_client *c) { return c->credits; }
 uint32_t shmq_client_epoch(const shmq_client *c) { return c->epoch; }
-int shmq_client_event_fd(shmq_client *c) { return shmq_event_fd(c->reply); }
+int shmq_client_event_fd(shmq_client *c) { return c ? shmq_event_fd(c->reply) : -EINVAL; }
 
 /* What other calls have taken in is not in the queue any more, and its owner may not have looked yet. */
 int shmq_client_event_arm(shmq_client *c) {
+  if (!c) return -EINVAL;
   bool unseen = c->ready || c->news;
   c->news = false;
   return unseen ? 1 : shmq_event_arm(c->reply);

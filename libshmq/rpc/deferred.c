@@ -9,6 +9,7 @@
 #include "rpc/client.h"
 
 int shmq_then(shmq_future *f, shmq_step_fn *on_value, shmq_step_fn *on_error, void *ctx) {
+  if (!f) return -EINVAL;
   struct step *s = malloc(sizeof *s);
   if (!s) return -ENOMEM;
   *s = (struct step){.on_value = on_value, .on_error = on_error, .ctx = ctx};
@@ -58,6 +59,7 @@ static shmq_future *next_ready(shmq_client *c) {
 
 int shmq_run_pending(shmq_client *c, int64_t deadline_ns) {
   int ran = 0, rc = 0;
+  if (!c) return -EINVAL;
   while (shmq__wait_news(c, SHMQ_NOWAIT) == 0) {}
   while (!c->ready && deadline_ns != SHMQ_NOWAIT && rc == 0) rc = shmq__wait_news(c, deadline_ns);
   for (shmq_future *f; (f = next_ready(c)); ran++) run_chain(f);

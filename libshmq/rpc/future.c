@@ -107,6 +107,7 @@ static bool is_parents(const shmq_client *c) {
 }
 
 int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_future **future) {
+  if (!c) return -EINVAL;
   if (is_parents(c)) return -ESTALE;
   int rc = wait_for_credit(c, deadline_ns);
   if (rc) return rc;
@@ -129,6 +130,7 @@ int shmq_request(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns, shmq_
 }
 
 int shmq_cast(shmq_client *c, const shmq_ask *ask, int64_t deadline_ns) {
+  if (!c) return -EINVAL;
   return is_parents(c) ? -ESTALE : send_request(c, ask, deadline_ns, NULL);
 }
 
@@ -142,6 +144,7 @@ static int failed_call(shmq_result *result, int rc) {
 }
 
 int shmq_call(shmq_client *c, const shmq_ask *ask, shmq_result *result, int64_t deadline_ns) {
+  if (!c) return failed_call(result, -EINVAL);
   shmq_call_done(c);
   int rc = shmq_request(c, ask, deadline_ns, &c->call);
   if (rc) return failed_call(result, rc);
@@ -154,6 +157,7 @@ int shmq_call(shmq_client *c, const shmq_ask *ask, shmq_result *result, int64_t 
 }
 
 void shmq_call_done(shmq_client *c) {
+  if (!c) return;
   if (c->call) c->call->observed = true;
   shmq_future_free(c->call);
   c->call = NULL;
@@ -162,6 +166,7 @@ void shmq_call_done(shmq_client *c) {
 /* ---- collecting ---- */
 
 int shmq_poll(shmq_future *f) {
+  if (!f) return 0;
   shmq_client *c = f->client;
   if (!shmq__has_news(f))
     while (shmq__wait_news(c, SHMQ_NOWAIT) == 0) {}
@@ -198,6 +203,7 @@ static shmq_result unfinished(int rc) {
 }
 
 int shmq_await(shmq_future *f, shmq_result *result, int64_t deadline_ns) {
+  if (!f) return failed_call(result, -EINVAL);
   int rc = wait_for(f, deadline_ns);
   if (rc) {
     *result = unfinished(rc);

@@ -47,6 +47,7 @@ static int finish_open(shmq_service **out, shmq_service *s, int rc) {
 }
 
 int shmq_service_open(shmq_service **out, const char *name, unsigned flags) {
+  if (!name) return -EINVAL;
   shmq_service *s = calloc(1, sizeof *s);
   if (!s) return -ENOMEM;
   s->fd = -1;
@@ -83,7 +84,7 @@ void shmq_service_close(shmq_service *s) {
 
 shmq_segment *shmq_service_segment(shmq_service *s) { return s->segment; }
 void shmq_service_set_epoch(shmq_service *s, uint32_t epoch) { s->epoch = epoch; }
-int shmq_service_shutdown(shmq_service *s) { return shmq_shutdown(s->requests); }
+int shmq_service_shutdown(shmq_service *s) { return s ? shmq_shutdown(s->requests) : -EINVAL; }
 int shmq_service_event_fd(shmq_service *s) { return shmq_event_fd(s->requests); }
 int shmq_service_event_arm(shmq_service *s) {
   return s->look_aside ? 1 : shmq_event_arm(s->requests);
@@ -251,7 +252,7 @@ static int take_ahead(shmq_service *s, shmq_incoming **in, int n, struct look *l
 }
 
 int shmq_serve_batch(shmq_service *s, shmq_incoming **in, int n, int64_t deadline_ns) {
-  if (n < 1) return -EINVAL;
+  if (!s || n < 1) return -EINVAL;
   if (n > GROUP_MAX) n = GROUP_MAX;
   if (s->refusals) shmq__refuse_again(s);
   for (int skipped = 0;;) {

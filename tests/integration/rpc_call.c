@@ -207,6 +207,38 @@ static void what_is_no_service_is_refused(void) {
   close(plain);
 }
 
+/* What could not be opened is NULL, and using it is an error and no crash. */
+static void nothing_is_refused(void) {
+  shmq_ask a = {.op = OP_ECHO};
+  shmq_client *c = NULL;
+  shmq_service *s = NULL;
+  shmq_future *f = NULL;
+  shmq_incoming in;
+  EXPECT(shmq_client_open(&c, NULL, 0), -EINVAL);
+  EXPECT(shmq_service_open(&s, NULL, 0), -EINVAL);
+  EXPECT(shmq_service_create(NULL, NULL), -EINVAL);
+  EXPECT(shmq_request(c, &a, SHMQ_NOWAIT, &f), -EINVAL);
+  EXPECT(shmq_cast(c, &a, SHMQ_NOWAIT), -EINVAL);
+  EXPECT(shmq_call(c, &a, &r, SHMQ_NOWAIT), -EINVAL);
+  EXPECT(r.status, -EINVAL);
+  EXPECT(shmq_await(f, &r, SHMQ_NOWAIT), -EINVAL);
+  CHECK(!r.more);
+  EXPECT(shmq_poll(f), 0);
+  EXPECT(shmq_cancel(f), -EINVAL);
+  EXPECT(shmq_then(f, NULL, NULL, NULL), -EINVAL);
+  EXPECT(shmq_await_any(&f, 0, SHMQ_NOWAIT), -EINVAL);
+  EXPECT(shmq_run_pending(c, SHMQ_NOWAIT), -EINVAL);
+  EXPECT(shmq_client_event_fd(c), -EINVAL);
+  EXPECT(shmq_client_event_arm(c), -EINVAL);
+  EXPECT(shmq_serve(s, &in, SHMQ_NOWAIT), -EINVAL);
+  EXPECT(shmq_service_run(s, NULL, 0, NULL, SHMQ_NOWAIT), -EINVAL);
+  EXPECT(shmq_service_shutdown(s), -EINVAL);
+  shmq_future_free(f);
+  shmq_call_done(c);
+  shmq_client_close(c);
+  shmq_service_close(s);
+}
+
 static const struct test_case cases[] = {
     CASE(a_value_comes_back_with_its_payload),
     CASE(payloads_of_every_size_up_to_a_block),
@@ -223,6 +255,7 @@ static const struct test_case cases[] = {
     CASE(any_and_all_of_several_services),
     CASE(every_slot_has_one_holder),
     CASE(what_is_no_service_is_refused),
+    CASE(nothing_is_refused),
 };
 
 int main(int argc, char **argv) { return RUN_CASES(cases, begin, end, argc, argv); }

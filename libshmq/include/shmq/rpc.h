@@ -13,8 +13,8 @@
  *   room to answer. A server that dies gives its requests back: the next one executes them again
  *   where that is allowed, and the asker learns -EOWNERDEAD, executed = UNKNOWN, where it is not.
  *
- * Conventions are those of shmq.h. A client or a service, and all that comes from it, belongs to one
- * thread at a time.
+ * Conventions are those of shmq.h; a client, service or future that is NULL gives -EINVAL. A client or a service,
+ * and all that comes from it, belongs to one thread at a time. A forked child opens its own.
  */
 #ifndef SHMQ_RPC_H
 #define SHMQ_RPC_H
