@@ -32,6 +32,11 @@ for file in "$dir"/[0-9]*.sh; do
 done
 if [ $examples -lt 9 ]; then report "only $examples examples"; fi
 
+shmqd=$SHMQ_BUILD_DIR/daemon/shmqd
+for file in "$dir"/[0-9]*.ini; do
+  if [ -x "$shmqd" ]; then expect 0 "$shmqd" --check --config "$file"; fi
+done
+
 all=$(cat "$source_dir"/examples/*.c)
 for file in "$dir"/[0-9]*.c; do
   checks=$((checks + 1))
