@@ -124,8 +124,13 @@ static void a_running_request_sees_its_cancellation(void) {
 }
 
 static void cancelling_more_than_the_queue_of_cancellations_holds(void) {
-  struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
+  const shmq_service_options o = {.askers = 4, .credits = 8, .aside = 8}; /* one is kept all the time */
+  struct world w = {.fd = -1};
+  MUST(shmq_service_create_memfd(&o, &w.fd));
+  w.server = start_server(w.fd);
+  w.client = asker(w.fd);
   shmq_future *stays = ask_later(w.client, OP_LATE, 0, 0);
+  CHECK(ask_value(w.client, OP_COUNT, 0, &r) == 0, "so it has been taken");
   EXPECT(shmq_cancel(stays), 0);
   for (int i = 0; i < 300; i++) {
     shmq_future *f = ask_later(w.client, OP_SLEEP, 1000000, 0);
