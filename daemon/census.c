@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "channel.h"
+#include "cut.h"
 #include "shmq/inspect.h"
 #include "worker.h"
 
@@ -53,11 +54,13 @@ static int recover(const char *name) {
 static int look(struct io_op *op) {
   struct census *c = op->buffer;
   shmq_view *view;
+  unsigned cut = cut_pages();
   int rc = shmq_view_open(&view, c->segment);
   if (rc) return rc;
   bool dead = count(view, &c->seen);
   shmq_view_close(view);
-  return dead ? recover(c->segment) : 0;
+  if (dead) rc = recover(c->segment);
+  return cut_pages() == cut ? rc : -EBADMSG;
 }
 
 static void looked(struct io_op *op, int result) {

@@ -19,6 +19,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "cut.h"
 #include "daemon.h"
 #include "shmq/inspect.h"
 
@@ -46,6 +47,7 @@ struct ward {
   int64_t orphan_since; /* 0: it has participants beside us */
   bool reported;
   bool seen; /* in the present listing */
+  bool cut;  /* somebody has cut its file short: what we have is not what the others have */
   struct ward *next;
 };
 
@@ -56,6 +58,7 @@ struct guard {
   struct ward *wards;
   unsigned descriptors, descriptors_most; /* of wards and processes */
   bool full;                              /* it was said that there are no more */
+  bool relist;                            /* what there is may have changed */
   struct io_op op;
 };
 
@@ -176,7 +179,7 @@ static void mind_orphan(struct guard *g, struct ward *w, unsigned others) {
   }
 }
 
-static void ward_tend(struct guard *g, struct ward *w) {
+static void tend(struct guard *g, struct ward *w) {
   int recovered = shmq_guard(w->segment, &w->next_ns);
   if (recovered == -EBUSY) { /* another guard has it; look again some time */
     w->next_ns = shmq_after_ns(INT64_C(1000000000));
@@ -189,6 +192,15 @@ static void ward_tend(struct guard *g, struct ward *w) {
   }
   if (recovered > 0) say(SAY_INFO, "segment %s: recovered %d dead participants", w->name, recovered);
   mind_orphan(g, w, watch_participants(g, w));
+}
+
+static void ward_tend(struct guard *g, struct ward *w) {
+  unsigned cut = cut_pages();
+  if (!w->cut) tend(g, w);
+  if (cut_pages() == cut) return;
+  say(SAY_WARNING, "segment %s: its file was cut short, it is not guarded any more", w->name);
+  w->cut = g->relist = true;
+  w->next_ns = SHMQ_FOREVER;
 }
 
 /* Arm before looking, so that who joins in between is not missed. */
@@ -228,7 +240,7 @@ static void ward_add(struct guard *g, const char *name) {
 static int found_segment(const char *name, void *ctx) {
   struct guard *g = ctx;
   for (struct ward *w = g->wards; w; w = w->next) {
-    if (strcmp(w->name, name) != 0) continue;
+    if (w->cut || strcmp(w->name, name) != 0) continue;
     uint8_t uuid[16];
     shmq_view *now;
     shmq_segment_info info;
@@ -245,6 +257,7 @@ static int found_segment(const char *name, void *ctx) {
 }
 
 static void list_segments(struct guard *g) {
+  g->relist = false;
   for (struct ward *w = g->wards; w; w = w->next) w->seen = false;
   (void)shmq_list(found_segment, g);
   for (struct ward **at = &g->wards; *at;) {
@@ -272,11 +285,11 @@ static void set_timer(struct guard *g) {
   (void)timerfd_settime(g->timer.fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-static void handle(struct guard *g, struct watch *watch, bool *relist) {
+static void handle(struct guard *g, struct watch *watch) {
   char drained[4096];
   switch (watch->what) {
   case WATCH_DIRECTORY:
-    while (read(watch->fd, drained, sizeof drained) > 0) *relist = true;
+    while (read(watch->fd, drained, sizeof drained) > 0) g->relist = true;
     break;
   case WATCH_TIMER:
     if (read(watch->fd, drained, 8) != 8) break;
@@ -298,12 +311,11 @@ static void poll_again(struct guard *g);
 static void happened(struct io_op *op, int result) {
   struct guard *g = op->buffer;
   struct epoll_event event;
-  bool relist = false;
   if (result == -ECANCELED) return;
   /* One at a time: handling an event may free the watch of another. */
   for (int n = 0; n < 64 && epoll_wait(g->epoll, &event, 1, 0) == 1; n++)
-    handle(g, event.data.ptr, &relist);
-  if (relist) list_segments(g);
+    handle(g, event.data.ptr);
+  if (g->relist) list_segments(g);
   set_timer(g);
   poll_again(g);
 }

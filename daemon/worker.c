@@ -16,6 +16,7 @@
 
 #include "census.h"
 #include "channel.h"
+#include "cut.h"
 #include "harden.h"
 #include "settings.h"
 #include "shard.h"
@@ -148,6 +149,7 @@ int worker_run(const struct config *config, const char *directory, uint32_t epoc
   unsetenv("NOTIFY_SOCKET");
   prctl(PR_SET_NAME, "shmqd-worker");
   ignore_signals();
+  cut_survive();
   int rc = harden();
   if (rc) say(SAY_ERROR, "privileges cannot be given up: %s", strerror(-rc));
   if (!rc) rc = start(&d);

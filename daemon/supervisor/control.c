@@ -73,7 +73,7 @@ static void connection(struct source *source, uint32_t events) {
   (void)events;
   for (int i = 0; i < ACCEPT_BATCH; i++) {
     int fd = accept_one(sv);
-    if (fd < 0 && errno == EMFILE) turn_away(sv);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) turn_away(sv);
     if (fd < 0) break;
     welcome(sv, fd);
   }

@@ -38,7 +38,7 @@ struct helper {
   _Atomic uint32_t *word; /* NULL: nothing to wait for */
   uint32_t value;
   bool ordered;
-  bool stop;
+  _Atomic uint32_t stop; /* and that is waited for as well */
 };
 
 struct shmq__futex_fd {
@@ -139,6 +139,12 @@ static bool ring_works(struct shmq__futex_fd *f) {
 
 /* ---- helper thread ---- */
 
+/* On the word, and on what tells us to stop: the word's memory may not be there any more by then. */
+static int helper_wait(struct helper *h, _Atomic uint32_t *word, uint32_t value, int64_t until) {
+  int rc = shmq__futex_waitv((struct shmq__futex_item[]){{word, value}, {&h->stop, 0}}, 2, until);
+  return rc == -ENOSYS ? shmq__futex_wait(word, value, until) : rc;
+}
+
 static void *helper_main(void *argument) {
   struct shmq__futex_fd *f = argument;
   struct helper *h = &f->helper;
@@ -152,7 +158,7 @@ static void *helper_main(void *argument) {
     }
     int64_t until = h->ordered ? INT64_MAX : shmq__now_ns() + UNORDERED_NS;
     pthread_mutex_unlock(&h->lock);
-    int rc = shmq__futex_wait(word, value, until);
+    int rc = helper_wait(h, word, value, until);
     pthread_mutex_lock(&h->lock);
     if (rc == -EINTR || h->word != word || h->value != value) continue;
     uint64_t one = 1;
@@ -179,11 +185,12 @@ static int helper_make(struct shmq__futex_fd *f) {
 
 static void helper_free(struct helper *h) {
   pthread_mutex_lock(&h->lock);
-  h->stop = true;
+  h->stop = 1;
   _Atomic uint32_t *word = h->word;
   pthread_cond_signal(&h->armed);
   pthread_mutex_unlock(&h->lock);
-  /* It may be about to sleep on the word: wake until it has gone. */
+  (void)shmq__futex_wake(&h->stop, INT32_MAX);
+  /* Before Linux 5.16 it may be about to sleep on the word alone: wake until it has gone. */
   while (word && pthread_tryjoin_np(h->thread, NULL) == EBUSY) {
     (void)shmq__futex_wake(word, INT32_MAX);
     usleep(1000);

@@ -161,6 +161,38 @@ Test(daemon_guard, orphans_stay_until_it_is_configured_that_they_go)
   while (exists("used")) nap_ms(1);
 }
 
+/* Whoever looks into what was cut off gets SIGBUS: the guard goes on with what is whole. */
+Test(daemon_guard, a_segment_that_is_cut_short_costs_nobody_else_anything)
+{
+  static const off_t lengths[] = {0, 1, 4096, 8192};
+  char name[16], path[64];
+  for (int i = 0; i < 12; i++) {
+    snprintf(name, sizeof name, "cut%d", i);
+    make(name, 0);
+    put_and_go(name, NULL);
+    pid_t holder = fork();
+    if (holder == 0) {
+      shmq *q;
+      shmq_message m;
+      MUST(shmq_open(&q, name, 0));
+      MUST(shmq_lease(q, &m, PATIENCE));
+      for (;;) pause();
+    }
+    while (!look(name, JOBS).leased || participants_of(name) < 2) nap_ms(1);
+    snprintf(path, sizeof path, "/dev/shm/shmq.%s", name);
+    MUST(truncate(path, lengths[i % 4]));
+    kill(holder, SIGKILL);
+    (void)ended(holder);
+  }
+  make("whole", 0);
+  dies_and_is_delivered_again("whole");
+  shmq_result r;
+  shmq_client *c = shmqd_client(&d);
+  cr_assert_eq(shmqd_ask(c, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), 0);
+  cr_assert_eq(r.epoch, 1, "by the first worker still");
+  shmq_client_close(c);
+}
+
 /* The rest is everybody else's. */
 Test(daemon_guard, a_guard_takes_half_of_the_descriptors)
 {
