@@ -170,7 +170,7 @@ static int serve(const char *name, const char *path, const struct arguments *a) 
 
 int main(int argc, char **argv) {
   struct arguments a = {
-      .service = {.message_bytes = 512, .blocks = 64, .block_bytes = 64 << 10, .credits = 16},
+      .service = {.message_bytes = 512, .blocks = 64, .block_bytes = 64 << 10, .credits = 16, .aside = 256},
       .timeout_ns = -1};
   const char *command = argc > 1 ? argv[1] : "";
   if (strcmp(command, "--help") == 0) return usage(stdout), 0;

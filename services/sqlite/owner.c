@@ -32,6 +32,7 @@ static bool answer_waiting(struct owner *o) {
   for (struct request **at = &o->waiting; *at;) {
     struct request *r = *at;
     if (!answer_some(o, r, &progress)) {
+      (void)shmq_make_way(&r->incoming); /* a reader that stands still stops nobody else */
       at = &r->next;
       continue;
     }

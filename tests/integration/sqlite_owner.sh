@@ -120,6 +120,16 @@ for i in 1 2 3; do
 done
 for reader in $readers; do wait "$reader"; done
 want=$(sqlite3 "$db" "$long" | sha256sum)
+# Nor does one who stands still, with more to come than there are blocks, while the requests go round.
+longer=${long/30000/300000}
+(ask "$longer" | (until [ -e "$dir/go-on" ]; do sleep 0.1; done; sha256sum >"$dir/longer")) &
+still=$!
+ask 'CREATE TABLE rows (process, number, text)'
+timeout 100 "$inserts" owner "$q" 2 1 8 >"$dir/out" || report "a reader that stands still stops all others"
+touch "$dir/go-on"
+wait "$still"
+ask 'DROP TABLE rows'
+same "$(sqlite3 "$db" "$longer" | sha256sum)" "$(cat "$dir/longer")" "the answer to one who stood still"
 for i in $(seq 12); do same "$want" "$(cat "$dir/long.$i")" "long answer $i"; done
 expect 1 ask 'SELECT zeroblob(1000000)'
 says 'longer than the service'
