@@ -30,14 +30,23 @@ static uint64_t returned_cells(const shmq__ring_view *r) {
   return n;
 }
 
-/* Published and not taken: what is only claimed, or was given up, is no message. */
+#define LOOKS_MOST 100 /* others could take for ever */
+
+/* Published and not taken: what is only claimed, or was given up, is no message. While the head stands still nothing
+ * that was counted has gone and nothing was passed over, so none is none; who is overtaken counts again. */
 static uint64_t ready_cells(const shmq__ring_view *r) {
-  uint64_t n = 0, span = ring_span(r), p = index_position(a_load(&r->index->head));
-  for (; span > 0; span--, p = position_add(p, 1)) {
-    uint64_t w = a_load(cell_word(r, p));
-    n += cell_kind(w) == CELL_READY && cell_turn(w) == turn_of(r, p);
+  uint64_t n = 0, head = index_position(a_load(&r->index->head));
+  for (int looks = 0; looks < LOOKS_MOST; looks++) {
+    uint64_t before = head, span = ring_span(r);
+    n = 0;
+    for (uint64_t p = head; span > 0; span--, p = position_add(p, 1)) {
+      uint64_t w = a_load(cell_word(r, p));
+      n += cell_kind(w) == CELL_READY && cell_turn(w) == turn_of(r, p);
+    }
+    head = index_position(a_load(&r->index->head));
+    if (likely(head == before)) return n;
   }
-  return n;
+  return n ? n : 1; /* there was something to take all the time */
 }
 
 int64_t shmq_depth(const shmq *q) {

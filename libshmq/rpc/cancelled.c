@@ -15,12 +15,6 @@ static int open_view(shmq_service *s) {
 
 static uint32_t cancel_queue_index(uint32_t slot) { return 2 + 2 * slot; }
 
-/* The asker repeats at the end what is pending, and then removes the old (cancel.c). Whom it overtakes finds neither;
- * a count that comes out as nothing for that is not so twice. */
-static bool nobody_cancels(const shmq *cancels) {
-  return shmq_depth(cancels) <= 0 && shmq_depth(cancels) <= 0;
-}
-
 static uint64_t additions(shmq_service *s, uint32_t queue) {
   shmq_queue_info info;
   return shmq_view_queue(s->view, queue, &info) ? 0 : info.puts;
@@ -40,7 +34,7 @@ static bool is_named(shmq_service *s, uint32_t queue, const shmq_request_header 
 /* A look during which nothing was added has seen all there is. */
 bool shmq__is_cancelled(shmq_service *s, const shmq_request_header *h) {
   struct reply_slot *slot = shmq__slot_of(s, h);
-  if (!slot || nobody_cancels(slot->cancel) || open_view(s)) return false;
+  if (!slot || shmq_depth(slot->cancel) <= 0 || open_view(s)) return false;
 
   uint32_t queue = cancel_queue_index(h->slot);
   uint64_t before, now = additions(s, queue);

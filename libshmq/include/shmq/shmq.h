@@ -321,7 +321,8 @@ SHMQ_API int shmq_drain(shmq *queue, int64_t deadline_ns);
 SHMQ_API int shmq_join(shmq *queue, int64_t deadline_ns);
 
 /* Messages that a taker could get now: published and not taken, or returned. Exact when nothing
- * moves. Progress: wait-free, O(messages) when nothing was returned, else O(cells). */
+ * moves; without priorities 0 says that there was a moment with none, whatever moves. Progress: wait-free,
+ * O(messages) when nothing was returned, else O(cells), and again when overtaken by a taker. */
 SHMQ_API int64_t shmq_depth(const shmq *queue);
 
 /* Cells of one band; longest message in a cell; longest message at all. */
