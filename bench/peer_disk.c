@@ -105,10 +105,14 @@ static void *database_open(const char *dir) {
   snprintf(path, sizeof path, "%s/records.db", dir);
   must(d->db, sqlite3_open(path, &d->db));
   sqlite3_busy_timeout(d->db, BUSY_MS);
-  must(d->db, sqlite3_exec(d->db,
-                           "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-                           "CREATE TABLE IF NOT EXISTS record(data BLOB)",
-                           NULL, NULL, NULL));
+  int rc;
+  do { /* who changes the journal's mode beside others is told "busy" at once */
+    rc = sqlite3_exec(d->db,
+                      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                      "CREATE TABLE IF NOT EXISTS record(data BLOB)",
+                      NULL, NULL, NULL);
+  } while (rc == SQLITE_BUSY);
+  must(d->db, rc);
   must(d->db, sqlite3_prepare_v2(d->db, "INSERT INTO record VALUES (?)", -1, &d->insert, NULL));
   return d;
 }
