@@ -39,13 +39,8 @@ static void end(void) {
 }
 
 static shmq_future *ask(int resource, uint16_t op, uint64_t v0, uint64_t v1, const char *text, size_t room) {
-  struct iovec part = {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
-  shmq_ask a = {.resource = (uint16_t)resource,
-                .op = op,
-                .value = {v0, v1},
-                .parts = &part,
-                .part_count = 1,
-                .room = room};
+  struct iovec part;
+  shmq_ask a = shmqd_ask_for(&part, resource, op, v0, v1, text, strlen(text), room);
   shmq_future *f = NULL;
   MUST(shmq_request(c, &a, SHMQ_FOREVER, &f));
   return f;

@@ -142,10 +142,7 @@ static void without_waiting_the_credits_run_out(void) {
 }
 
 static void unread_answers_in_blocks_make_way(void) {
-  shmq_ask a = {.op = OP_PLACE, .room = 60000};
-  shmq_future *held;
-  EXPECT(shmq_request(client, &a, PATIENCE, &held), 0);
-  while (!shmq_poll(held)) nap_ms(1);
+  shmq_future *held = hold_answer(client);
   for (int i = 0; i < 1000; i++) CHECK(ask_value(client, OP_ECHO, 1, &r) == 0, "call %d", i);
   EXPECT(shmq_await(held, &r, PATIENCE), 0);
   EXPECT(r.size, 60000);

@@ -197,10 +197,7 @@ static void an_answer_longer_than_its_room_is_an_error_and_the_end(void) {
 static void stream_past(bool looked_at) {
   enum { PARTS = 1000 };
   pid_t server = start_server(fd);
-  shmq_ask a = {.op = OP_PLACE, .room = 60000};
-  shmq_future *held;
-  EXPECT(shmq_request(client, &a, PATIENCE, &held), 0);
-  while (!shmq_poll(held)) nap_ms(1);
+  shmq_future *held = hold_answer(client);
   if (looked_at) EXPECT(shmq_await(held, &r, PATIENCE), 0);
   shmq_future *stream = ask_later(client, OP_STREAM, PARTS, 0);
   int parts = 0, busy = 0;

@@ -83,10 +83,7 @@ static void a_look_at_several_askers_sees_what_has_expired(void) {
 static void polling_makes_way_for_a_stream(void) {
   enum { PARTS = 1000 };
   pid_t server = start_server(fd);
-  shmq_ask a = {.op = OP_PLACE, .room = 60000};
-  shmq_future *held;
-  EXPECT(shmq_request(client, &a, PATIENCE, &held), 0);
-  while (!shmq_poll(held)) nap_ms(1);
+  shmq_future *held = hold_answer(client);
   shmq_future *stream = ask_later(client, OP_STREAM, PARTS, 0);
   int parts = 0;
   for (int64_t until = PATIENCE;;) {

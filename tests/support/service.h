@@ -162,4 +162,13 @@ static inline shmq_future *ask_later(shmq_client *c, uint16_t op, uint64_t value
   return f;
 }
 
+/* A long answer has come, and lies where the server put it. */
+static inline shmq_future *hold_answer(shmq_client *c) {
+  shmq_ask a = {.op = OP_PLACE, .room = 60000};
+  shmq_future *f = NULL;
+  MUST(shmq_request(c, &a, SHMQ_FOREVER, &f));
+  while (!shmq_poll(f)) nap_ms(1);
+  return f;
+}
+
 #endif

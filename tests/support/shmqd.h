@@ -166,16 +166,21 @@ static inline shmq_client *shmqd_client(const struct shmqd *d) {
   return c;
 }
 
-/* One request with one piece of payload. */
+/* A request with one piece of payload, which *part is to hold. */
+static inline shmq_ask shmqd_ask_for(struct iovec *part, int resource, uint16_t op, uint64_t v0, uint64_t v1,
+                                     const void *data, size_t size, size_t room) {
+  *part = (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+  return (shmq_ask){.resource = (uint16_t)resource,
+                    .op = op,
+                    .value = {v0, v1},
+                    .parts = part,
+                    .part_count = 1,
+                    .room = room};
+}
 static inline int shmqd_ask(shmq_client *c, int resource, uint16_t op, uint64_t v0, uint64_t v1,
                             const void *data, size_t size, size_t room, shmq_result *r) {
-  struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-  shmq_ask a = {.resource = (uint16_t)resource,
-                .op = op,
-                .value = {v0, v1},
-                .parts = &part,
-                .part_count = 1,
-                .room = room};
+  struct iovec part;
+  shmq_ask a = shmqd_ask_for(&part, resource, op, v0, v1, data, size, room);
   return shmq_call(c, &a, r, PATIENCE);
 }
 
