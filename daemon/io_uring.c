@@ -13,7 +13,7 @@
 #include "io_rung.h"
 #include "shmq/shmq.h"
 
-/* A batch goes to the kernel piece by piece: the device begins with the first reads while the next are prepared. A read
+/* Reads go to the kernel piece by piece: the device begins with the first reads while the next are prepared. A read
  * of 4 KiB takes the kernel 2.5 us to pass on, and a device that has answered all it had is idle meanwhile. */
 enum { ENTRIES = 256, REAP = 64, PIECE = 4 };
 
@@ -51,7 +51,7 @@ static void uring_submit(void *state, struct io_op *op) {
   }
   if (op->what == IO_READ || op->what == IO_WRITE) sqe->rw_flags = (int)op->flags;
   io_uring_sqe_set_data(sqe, op);
-  if (io_uring_sq_ready(state) >= PIECE) io_uring_submit(state);
+  if (op->what == IO_READ && io_uring_sq_ready(state) >= PIECE) io_uring_submit(state);
 }
 
 /* ---- opening ---- */
