@@ -3,8 +3,8 @@
  * Whom a batch waits for. A flight to the disk takes as long for eight records as for one. Clients that ask one thing at a
  * time, each as soon as it is answered, would come in two halves for ever: one on its way to the disk while the other is
  * answered, and each would wait for two flights. So the next batch waits for as many as were answered last or came
- * meanwhile, but no longer than that flight took (5 ms at most): in vain it costs no more than it would have saved, and where it is in
- * vain again and again it is tried ever more seldom.
+ * meanwhile, but no longer than that flight took (5 ms at most): in vain it costs no more than it would have saved, and
+ * where it is in vain again and again it is tried ever more seldom.
  */
 #ifndef SHMQD_RESOURCE_LINGER_H
 #define SHMQD_RESOURCE_LINGER_H
@@ -15,8 +15,8 @@ struct linger {
   struct shard *shard;
   struct alarm alarm; /* set: it lingers, until then at most */
   uint64_t expected;  /* how many */
-  uint64_t rest,
-      vain; /* so many flights go without; so many will if the next time is in vain, too */
+  uint64_t rest;      /* so many flights go without */
+  uint64_t vain;      /* so many will, if the next time is in vain, too */
 };
 
 void linger_open(struct linger *linger, struct shard *shard);

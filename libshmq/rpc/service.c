@@ -232,6 +232,7 @@ static int look_ahead(shmq_service *s, int n, int64_t deadline_ns, struct look *
   s->ahead_end = got;
   return 0;
 }
+
 /* Requests up to n from what is ahead, or up to what makes no sense: what stands behind that comes after it. */
 static int take_ahead(shmq_service *s, shmq_incoming **in, int n, struct look *look) {
   bool tell = s->flags & SHMQ_NEVER_WAIT;
