@@ -102,7 +102,7 @@ static bool is_watched(const struct ward *w, const shmq_participant_info *info) 
 
 /* A death that no pidfd can tell (another pid namespace, no permission) is found when somebody blocks. */
 static void watch_process(struct guard *g, struct ward *w, const shmq_participant_info *info) {
-  if (info->pid == getpid() || is_watched(w, info) || !take_descriptors(g, 1)) return;
+  if (is_watched(w, info) || !take_descriptors(g, 1)) return;
   int fd = (int)syscall(SYS_pidfd_open, info->pid, 0);
   struct watch *watch = fd < 0 ? NULL : calloc(1, sizeof *watch);
   if (!watch) {
@@ -130,16 +130,21 @@ static void ward_free(struct guard *g, struct ward *w) {
   g->descriptors -= WARD_DESCRIPTORS;
 }
 
-/* Watch whoever is in it; count them. */
-static unsigned watch_participants(struct guard *g, struct ward *w) {
+struct others {
+  unsigned living, dead;
+};
+
+/* Watch whoever is in it, and only then see whether he lives: of a death before that no pidfd tells. */
+static struct others watch_participants(struct guard *g, struct ward *w) {
   shmq_segment_info segment;
   shmq_participant_info info;
-  unsigned others = 0;
+  struct others others = {0};
   shmq_view_segment(w->view, &segment);
   for (uint32_t i = 1; i <= segment.participants_max; i++) {
     if (shmq_view_participant(w->view, i, &info) < 0 || info.pid == getpid()) continue;
-    others++;
     watch_process(g, w, &info);
+    if (shmq_view_participant(w->view, i, &info) < 0) continue;
+    (*(info.alive ? &others.living : &others.dead))++;
   }
   return others;
 }
@@ -179,8 +184,21 @@ static void mind_orphan(struct guard *g, struct ward *w, unsigned others) {
   }
 }
 
+/* Whom the first look found dead died before there was a pidfd; whoever joins after it is told to us. */
+static int recover(struct guard *g, struct ward *w, struct others *others) {
+  int first = shmq_guard(w->segment, &w->next_ns);
+  if (first < 0) return first;
+  *others = watch_participants(g, w);
+  if (others->dead == 0) return first;
+  int second = shmq_guard(w->segment, &w->next_ns);
+  if (second < 0) return second;
+  *others = watch_participants(g, w);
+  return first + second;
+}
+
 static void tend(struct guard *g, struct ward *w) {
-  int recovered = shmq_guard(w->segment, &w->next_ns);
+  struct others others;
+  int recovered = recover(g, w, &others);
   if (recovered == -EBUSY) { /* another guard has it; look again some time */
     w->next_ns = shmq_after_ns(INT64_C(1000000000));
     return;
@@ -191,7 +209,7 @@ static void tend(struct guard *g, struct ward *w) {
     return;
   }
   if (recovered > 0) say(SAY_INFO, "segment %s: recovered %d dead participants", w->name, recovered);
-  mind_orphan(g, w, watch_participants(g, w));
+  mind_orphan(g, w, others.living + others.dead);
 }
 
 static void ward_tend(struct guard *g, struct ward *w) {

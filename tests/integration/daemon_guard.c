@@ -73,15 +73,21 @@ static void die_holding_it(const char *name) {
   (void)ended(pid);
 }
 
+/* It is counted after it was moved. */
+static void becomes_a_dead_letter(const char *name) {
+  while (!look(name, JOBS).dead_lettered) nap_ms(1);
+  cr_assert_eq(look(name, JOBS).dead_lettered, 1);
+  cr_assert_eq(look(name, JOBS).depth, 0);
+  cr_assert_eq(look(name, DEAD).depth, 1);
+}
+
 static void dies_and_is_delivered_again(const char *name) {
   put_and_go(name, NULL);
   die_holding_it(name);
   while (look(name, JOBS).leased) nap_ms(1);
   cr_assert_eq(look(name, JOBS).depth, 1);
   die_holding_it(name); /* which is once too often */
-  while (!look(name, DEAD).depth) nap_ms(1);
-  cr_assert_eq(look(name, JOBS).depth, 0);
-  cr_assert_eq(look(name, JOBS).dead_lettered, 1);
+  becomes_a_dead_letter(name);
 }
 
 Test(daemon_guard, the_dead_are_recovered_and_dead_letters_are_sorted_out)
@@ -101,9 +107,7 @@ Test(daemon_guard, what_is_too_old_goes_and_what_is_due_is_told)
 {
   make("timed", SHMQ_TIMED);
   put_and_go("timed", &(shmq_put_options){.expires_ns = shmq_after_ns(20 * MILLISECOND)});
-  while (!look("timed", DEAD).depth) nap_ms(1);
-  cr_assert_eq(look("timed", JOBS).depth, 0);
-  cr_assert_eq(look("timed", JOBS).dead_lettered, 1);
+  becomes_a_dead_letter("timed");
 
   shmq *q;
   char data[16];
@@ -129,6 +133,26 @@ static int participants_of(const char *name) {
   return (int)info.participants;
 }
 
+/* Some between the guard's look at who is dead and its taking a pidfd of who is there. */
+Test(daemon_guard, whoever_joins_and_dies_at_once_is_recovered)
+{
+  make("brief", 0);
+  while (participants_of("brief") < 1) nap_ms(1);
+  for (int i = 0; i < 500; i++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      shmq_segment *segment;
+      MUST(shmq_attach(&segment, "brief"));
+      MUST(shmq_join_segment(segment, NULL, NULL));
+      int64_t until = shmq_after_ns(i % 100 * 4000);
+      while (shmq_now_ns() < until) continue;
+      raise(SIGKILL);
+    }
+    (void)ended(pid);
+    while (participants_of("brief") > 1) nap_ms(1);
+  }
+}
+
 static bool exists(const char *name) {
   shmq_view *view;
   int rc = shmq_view_open(&view, name);
@@ -139,6 +163,10 @@ static bool exists(const char *name) {
 Test(daemon_guard, orphans_stay_until_it_is_configured_that_they_go)
 {
   char path[128];
+  shmq *q; /* ours before it could be taken for an orphan */
+  make("used", 0);
+  MUST(shmq_open(&q, "used", 0));
+  MUST(shmq_join_segment(shmq_segment_of(q), NULL, NULL));
   make("orphan", 0);
   dies_and_is_delivered_again("orphan");
   nap_ms(50);
@@ -149,11 +177,6 @@ Test(daemon_guard, orphans_stay_until_it_is_configured_that_they_go)
   fclose(config);
   kill(d.pid, SIGHUP);
   while (exists("orphan")) nap_ms(1);
-
-  shmq *q;
-  make("used", 0);
-  MUST(shmq_open(&q, "used", 0));
-  MUST(shmq_join_segment(shmq_segment_of(q), NULL, NULL));
   put_and_go("used", NULL);
   nap_ms(50);
   cr_assert(exists("used"));

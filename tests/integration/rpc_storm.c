@@ -231,8 +231,10 @@ static void check_service(int fd) {
   for (int i = 0; i < ASKERS; i++) c[i] = asker(fd); /* every slot */
   pid_t server = start_server(fd);
   for (int i = 0; i < 1000; i++) EXPECT(ask_value(c[i % ASKERS], OP_ECHO, 1, &r), 0);
+  EXPECT(ask_value(c[0], OP_STOP, 1, &r), 0);
+  int status;
+  CHECK(waitpid(server, &status, 0) == server && status == 0); /* killed, it may die before it acks */
   for (int i = 0; i < ASKERS; i++) shmq_client_close(c[i]);
-  stop_server(server);
 }
 
 static void check_nothing_leaks(int fd) {
