@@ -29,7 +29,7 @@ static bool holds_ready(const shmq__ring_view *r) {
 void shmq__signal_idle_slow(shmq *q) {
   for (uint32_t band = 0; band < q->config->priorities; band++)
     if (holds_ready(&q->rings[band])) return;
-  shmq__event_wake(&q->queue->idle, INT_MAX);
+  event_signal(&q->queue->idle, INT_MAX, NULL);
 }
 
 void shmq__settle_done(shmq *q, const struct shmq__held *held) {
@@ -40,7 +40,7 @@ void shmq__settle_done(shmq *q, const struct shmq__held *held) {
   if (held->block >= 0)
     (void)shmq__block_free(q->segment, (uint32_t)held->block, q->segment->me, r->id,
                            held->position);
-  event_signal(&q->queue->not_full, 1);
+  signal_putters(q, 1);
   shmq__signal_idle(q);
 }
 
@@ -56,7 +56,7 @@ void shmq__settle_returned(shmq *q, const struct shmq__held *held, uint32_t atte
                cell_become(held->word, CELL_RETURNED, 0, attempts));
   CRASHPOINT("settle.returned"); /* recovery raises the sequence for us */
   (void)a_add(&q->queue->returned_seq, 1u);
-  event_signal(&q->queue->not_empty, 1);
+  signal_takers(q, 1);
 }
 
 /* ---- dead letters and expiry ---- */

@@ -35,7 +35,7 @@ int shmq_event_arm(shmq *q) {
   bool ordered;
   if (!q || !q->pollable) return -EINVAL;
   if (shmq__readable(q)) return 1;
-  uint32_t value = shmq__event_announce(&q->queue->not_empty, &q->known_empty, &ordered);
+  uint32_t value = shmq__event_announce(&q->queue->not_empty, &ordered);
   int rc = shmq__futex_fd_arm(q->pollable->futex_fd, &q->queue->not_empty.word, value, ordered);
   if (rc < 0) return rc;
   return shmq__readable(q) ? 1 : 0;
@@ -46,7 +46,7 @@ int shmq_event_word(shmq *q, uint32_t **word, uint32_t *value) {
   bool ordered;
   if (!q || !word || !value) return -EINVAL;
   if (shmq__readable(q)) return 1;
-  *value = shmq__event_announce(&q->queue->not_empty, &q->known_empty, &ordered);
+  *value = shmq__event_announce(&q->queue->not_empty, &ordered);
   *word = (uint32_t *)(void *)&q->queue->not_empty.word;
   if (!ordered) return -EOPNOTSUPP;
   return shmq__readable(q) ? 1 : 0;

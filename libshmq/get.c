@@ -64,7 +64,7 @@ static inline ssize_t get_cell(shmq *q, const struct iovec *to) {
   copy_bytes(to->iov_base, cell_payload(r, p), size);
   CRASHPOINT("get.copied"); /* not settled: it is delivered again */
   word_release(q, cell_word(r, p), cell_free(next_turn(r, p))); /* C2 */
-  event_signal(&q->queue->not_full, 1);
+  signal_putters(q, 1);
   shmq__signal_idle(q);
   return size;
 }
@@ -123,7 +123,7 @@ static int get_run(shmq *q, struct iovec *iov, uint32_t n, struct shmq__held *he
     else
       word_release(q, cell_word(r, p), empty);
   }
-  event_signal(&q->queue->not_full, got);
+  signal_putters(q, got);
   shmq__signal_idle(q);
   return got;
 }

@@ -32,7 +32,7 @@ static int64_t tend(struct shmq_segment *s, uint32_t number) {
     next = earlier(next, shmq__expire_ready(&q, band, now));
   int64_t due = a_load(&q.queue->next_due_ns);
   if (due > now) return earlier(next, due);
-  if (due > 0) event_signal(&q.queue->not_empty, 1);
+  if (due > 0) event_signal(&q.queue->not_empty, 1, NULL);
   return next;
 }
 

@@ -74,7 +74,7 @@ void shmq__publish(shmq *q, const struct shmq__held *held, size_t size) {
   word_release(q, cell_word(held->ring, held->position), shmq__ready_word(held, size)); /* P1 */
   CRASHPOINT("publish.after");
   count(&slot_of(q->segment, q->segment->me)->puts, 1);
-  event_signal(&q->queue->not_empty, 1);
+  signal_takers(q, 1);
 }
 
 void shmq__give_up(shmq *q, const struct shmq__held *held) {
@@ -85,7 +85,7 @@ void shmq__give_up(shmq *q, const struct shmq__held *held) {
   if (held->block >= 0)
     (void)shmq__block_free(q->segment, (uint32_t)held->block, q->segment->me, r->id, held->position);
   (void)a_add(&q->queue->aborted, 1u);
-  event_signal(&q->queue->not_empty, 1); /* a taker skips it and frees the cell */
+  signal_takers(q, 1); /* a taker skips it and frees the cell */
 }
 
 /* Make room for a claim by dropping the message whose cell is next, which is the oldest; for a block by dropping

@@ -79,7 +79,7 @@ static inline int claim_run(shmq *q, uint32_t n, uint64_t *first) {
 static inline void published_run(shmq *q, uint64_t first, int n) {
   struct shmq_segment *s = q->segment;
   count(&slot_of(s, s->me)->puts, (uint64_t)n);
-  event_signal(&q->queue->not_empty, n);
+  signal_takers(q, n);
   ring_prefetch_cell(q->rings, position_add(first, (uint64_t)n));
 }
 

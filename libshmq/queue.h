@@ -25,7 +25,7 @@ struct shmq {
   uint32_t consumer_epoch;
   uint32_t spins; /* how long the next wait spins before it sleeps, 0: never; adapts (waiting.c) */
   uint32_t spin_rest;                          /* short sleeps until the budget grows again */
-  uint32_t known_empty, known_full;            /* last announcements on the two events (wake.h) */
+  uint32_t fences_empty, fences_full;          /* in vain, on either event (wake.h) */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
   struct shmq__pollable *pollable;
 };
@@ -52,6 +52,15 @@ static inline int enter(shmq *q, bool producer) {
   return shmq__enter_slow(q, producer);
 }
 
+/* ---- signals (wake.h) ---- */
+
+static inline void signal_takers(shmq *q, int n) {
+  event_signal(&q->queue->not_empty, n, &q->fences_empty);
+}
+static inline void signal_putters(shmq *q, int n) {
+  event_signal(&q->queue->not_full, n, &q->fences_full);
+}
+
 /* ---- waiting.c: the loop around every call that may wait ---- */
 
 /* Rounds of looking before sleeping: about as long as a sleep and its wake-up cost. */
@@ -69,12 +78,6 @@ struct shmq__waiter {
   bool ordered;
   bool slept; /* at any time in this wait */
 };
-/* Where q remembers its last announcement on an event. NULL: it does not. */
-static inline uint32_t *known_of(shmq *q, const shmq__event *event) {
-  return event == &q->queue->not_empty ? &q->known_empty
-         : event == &q->queue->not_full ? &q->known_full
-                                        : NULL;
-}
 /* Start a wait on an event of q's. */
 static inline struct shmq__waiter waiter(shmq *q, shmq__event *event, int64_t deadline_ns) {
   return (struct shmq__waiter){.queue = q, .event = event, .deadline_ns = deadline_ns};
@@ -84,7 +87,14 @@ int shmq__wait(struct shmq__waiter *w);
 /* The condition held at last. `more` says whether it would hold for another sleeper as well: then a wake-up is
  * passed on (wake.h). */
 static inline void waited(const struct shmq__waiter *w, bool more) {
-  if (w->slept && more) event_signal(w->event, 1);
+  shmq *q = w->queue;
+  if (!w->slept || !more) return;
+  if (w->event == &q->queue->not_empty)
+    signal_takers(q, 1);
+  else if (w->event == &q->queue->not_full)
+    signal_putters(q, 1);
+  else
+    event_signal(w->event, 1, NULL);
 }
 
 /* Would a taker get a message, or -EPIPE? Would a putter of a message that fits a cell go on? Looks at words
@@ -117,7 +127,8 @@ void shmq__settle_returned(shmq *q, const struct shmq__held *held, uint32_t atte
 /* Wake whoever drains or joins, if this left nothing to take. */
 void shmq__signal_idle_slow(shmq *q);
 static inline void shmq__signal_idle(shmq *q) {
-  if (unlikely(a_load_seq(&q->queue->idle.word) & EVENT_SLEEPERS)) shmq__signal_idle_slow(q);
+  if (unlikely(a_load_seq(&q->queue->idle.word) & (EVENT_SLEEPERS | EVENT_FENCED)))
+    shmq__signal_idle_slow(q);
 }
 /* Could a message wait behind head: returned, or delayed until now? */
 static inline bool shmq__may_have_returned(const shmq *q) {

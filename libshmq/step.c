@@ -21,10 +21,10 @@ static void signal_step(shmq *q, bool published) {
   struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
   if (published) {
     count(&slot->puts, 1);
-    event_signal(&q->queue->not_empty, 1);
+    signal_takers(q, 1);
   } else {
     count(&slot->gets, 1);
-    event_signal(&q->queue->not_full, 1);
+    signal_putters(q, 1);
     shmq__signal_idle(q);
   }
 }

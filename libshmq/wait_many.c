@@ -48,8 +48,8 @@ static int look(shmq_wait_item *items, int n) {
 /* We slept and may not take what we were woken for: wake one more for each thing that is ready (wake.h). */
 static int pass_on(const shmq_wait_item *items, int n, int ready) {
   for (int i = 0; i < n; i++) {
-    if (items[i].ready & SHMQ_READABLE) event_signal(&items[i].queue->queue->not_empty, 1);
-    if (items[i].ready & SHMQ_WRITABLE) event_signal(&items[i].queue->queue->not_full, 1);
+    if (items[i].ready & SHMQ_READABLE) signal_takers(items[i].queue, 1);
+    if (items[i].ready & SHMQ_WRITABLE) signal_putters(items[i].queue, 1);
   }
   return ready;
 }
@@ -65,7 +65,7 @@ static unsigned announce(const shmq_wait_item *items, int n, struct shmq__futex_
     for (int e = 0; e < 2; e++) {
       bool one;
       if (!events[e]) continue;
-      uint32_t value = shmq__event_announce(events[e], known_of(items[i].queue, events[e]), &one);
+      uint32_t value = shmq__event_announce(events[e], &one);
       words[count++] = (struct shmq__futex_item){.word = &events[e]->word, .value = value};
       *ordered = *ordered && one;
     }

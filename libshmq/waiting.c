@@ -86,8 +86,7 @@ int shmq__wait(struct shmq__waiter *w) {
   if (q->flags & SHMQ_SPIN) return spin(w, true);
   if (w->announced) return sleep(w);
   if (w->look_ns == 0 && w->spins < q->spins) return spin(w, false);
-  uint32_t unknown = 0, *known = known_of(q, w->event);
-  w->value = shmq__event_announce(w->event, known ? known : &unknown, &w->ordered);
+  w->value = shmq__event_announce(w->event, &w->ordered);
   w->announced = true;
   return 0; /* E2: the caller looks again before it sleeps */
 }

@@ -29,8 +29,8 @@ build=$scratch/build/mutants
 cmake -S "$scratch" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O2" \
   >"$scratch/log" 2>&1 || { tail -20 "$scratch/log"; exit 1; }
 
-units="core_ring core_ring_stall core_recover core_wake core_txn core_block core_participant queue_lease queue_step
-  queue_full queue_state queue_copy queue_dead_letter"
+units="core_ring core_ring_stall core_recover core_wake core_wake_stall core_txn core_block core_participant
+  queue_lease queue_step queue_full queue_state queue_copy queue_dead_letter"
 
 # run LIMIT COMMAND...: in the scratch folder; what hangs has failed. A mutant may not take the machine along.
 run() {

@@ -3,15 +3,12 @@
  * The descriptor for event loops, in epoll, fed by another process. Run twice: with io_uring and, by
  * SHMQ_EVENT_FD_THREAD, with the helper thread.
  */
-#include <linux/filter.h>
 #include <linux/futex.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "support/check.h"
+#include "support/forbid.h"
 
 enum { QUEUES = 3, ROUNDS = 600, LONG_MS = 60000 };
 static int fds[QUEUES];
@@ -180,23 +177,11 @@ static void forked(void) {
   }
 }
 
-static void forbid_membarrier(void) {
-  struct sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
-  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 /* Who cannot make others order their publications may not rely on being woken: it looks at intervals. */
 static void unordered(void *argument) {
   shmq_segment *s;
   uint32_t *word, value;
-  forbid_membarrier();
+  CHECK(forbid(SYS_membarrier));
   shmq *q = open_fd(*(int *)argument, &s);
   int epoll = watch(q, 0);
   for (int i = 0; i < 3; i++) {

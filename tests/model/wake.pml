@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The event count of core/wake.h: publishers that look for sleepers without a fence; takers that announce
- * themselves, fence everybody else with membarrier, look again, and sleep on a futex.
+ * The event count of core/wake.h: publishers that look for sleepers without a fence, or with one where they are told
+ * to; takers that announce themselves, fence everybody else with membarrier unless all fence by themselves, look
+ * again, and sleep on a futex.
  *
  * A publication goes through the publisher's store buffer (x86-TSO) and reaches memory at any later
  * moment, at the latest with its next locked instruction or when somebody's membarrier passes its CPU.
@@ -28,10 +29,13 @@
 #endif
 #define M (PUBS * BATCH)
 #define SLEEPERS 1
+#define FENCED 2
+#define SETTLED 4
+#define NEXT 8
 
 bit ready[M + 1]; /* the cell at this position is published, in memory */
 byte tail, head;
-byte word; /* the futex: SLEEPERS, and above it the sequence */
+byte word; /* the futex: the three bits, and above them the sequence */
 bit asleep[3];
 
 byte base[3], pending[3]; /* each publisher's store buffer: `pending` publications from `base` on */
@@ -70,26 +74,43 @@ bit died;
 #else
 #define AFTER_CLEAR if :: some -> some = 0; STEP(FUTEX_WAKE(3)) :: else fi
 #endif
-#ifdef BUG_CLEAR_NEAR /* a clearing after an earlier raise looks like that raise alone */
-#define CLEARED 4
+#ifdef BUG_CLEAR_NEAR /* a clearing and a new announcement leave the word as it was */
+#define CLEARED NEXT
 #else
-#define CLEARED 6
+#define CLEARED (2 * NEXT)
 #endif
 #define CLEAR(w) word = (w + CLEARED) & 254; some = 1 /* nobody woken: the bit goes */
+#ifdef BUG_NO_FENCE /* a publisher looks once, whatever it was told */
+#define FENCE(flush) skip
+#else
+#define FENCE(flush) STEP(flush; w = word)
+#endif
+/* Enough fences in vain, or not yet. */
+#define END_FENCES \
+  STEP(if :: word == w -> word = w & 249 :: skip fi)
 
 /* event_signal(n). `flush` is what a locked instruction does to the caller's stores. */
 #define SIGNAL(n, flush) \
   STEP(w = word); \
+  if \
+  :: (w & SLEEPERS) == 0 && (w & FENCED) -> \
+    FENCE(flush); \
+    if \
+    :: (w & SLEEPERS) == 0 && (w & FENCED) -> END_FENCES \
+    :: else \
+    fi \
+  :: else \
+  fi; \
   do \
   :: (w & SLEEPERS) == 0 -> break \
   :: else -> \
-    STEP(flush; if :: word == w -> word = w + 2; some = 1 :: else -> w = word fi); \
+    STEP(flush; if :: word == w -> word = w + NEXT; some = 1 :: else -> w = word fi); \
     if \
     :: some -> \
       some = 0; \
       STEP(FUTEX_WAKE(n)); \
       if \
-      :: !some -> STEP(if :: word == w + 2 -> CLEAR(w) :: else fi); AFTER_CLEAR \
+      :: !some -> STEP(if :: word == w + NEXT -> CLEAR(w) :: else fi); AFTER_CLEAR \
       :: else \
       fi; \
       break \
@@ -145,7 +166,6 @@ end_idle:
 
 proctype taker(byte me) {
   byte w, v, i;
-  byte known; /* announced last, in order */
   bit some, slept, last;
 
 look: /* ring.pml is about how; here taking is one step */
@@ -157,20 +177,29 @@ look: /* ring.pml is about how; here taking is one step */
   if
   :: last -> goto dead
   :: v == 0 -> /* announce, and look again */
-    STEP(w = word; word = word | SLEEPERS; v = word);
+    STEP(w = word; word = word | SLEEPERS | FENCED; v = word);
 #ifndef BUG_NO_MEMBARRIER
     if
-    :: (known & SLEEPERS) && ((w - known) & 255) <= 2 /* never cleared since */
+#ifdef BUG_SETTLED_EARLY /* whoever told the publishers to fence may not have waited for them yet */
+    :: w & FENCED
+#else
+    :: w & SETTLED
+#endif
     :: else ->
       i = 0;
       do
       :: i < PUBS -> STEP(DRAIN(i)); i++
       :: else -> break
       od;
-      i = 0
+      i = 0;
+#ifdef BUG_SETTLE_BLIND /* what it was told may have ended, and begun anew */
+      STEP(if :: word & FENCED -> word = word | SETTLED; v = word :: else fi)
+#else
+      STEP(if :: word == v -> word = word | SETTLED; v = word :: else fi)
+#endif
     fi;
 #endif
-    known = v; w = 0;
+    w = 0;
 #ifndef BUG_NO_RECHECK
     goto look
 #endif
@@ -214,7 +243,7 @@ got: /* Who slept passes on: a position published before its predecessor woke no
   fi;
 #endif
 dead:
-  atomic { w = 0; v = 0; i = 0; known = 0; some = 0; slept = 0; last = 0; asleep[me] = 0 }
+  atomic { w = 0; v = 0; i = 0; some = 0; slept = 0; last = 0; asleep[me] = 0 }
 }
 
 init {

@@ -3,18 +3,15 @@
  * Binding memory for real, as far as the machine at hand has nodes: every node in turn.
  */
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stddef.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <shmq/inspect.h>
 
 #include "machine.h"
+#include "support/forbid.h"
 
 #define MIB ((size_t)1 << 20)
 
@@ -137,17 +134,8 @@ Test(pin_memory, errors)
 
 /* What containers do by default: the calls for memory policy fail with EPERM. */
 static void forbid_memory_policy(void) {
-  struct sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_mbind, 3, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_get_mempolicy, 2, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_move_pages, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-  };
-  struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
-  cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) cr_skip_test("no seccomp");
+  if (!forbid(SYS_mbind) || !forbid(SYS_get_mempolicy) || !forbid(SYS_move_pages))
+    cr_skip_test("no seccomp");
 }
 
 Test(pin_memory, forbidden)
