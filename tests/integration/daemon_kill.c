@@ -237,8 +237,7 @@ int main(int argc, char **argv) {
   CHECK(told != MAP_FAILED, "memory");
   shmqd_new_with(&d, "[daemon]\nrestart_first=10ms\nrestart_most=20ms\nrestart_failures=0\n");
   run();
-  kill(shmqd_worker(&d), SIGKILL);
-  EXPECT(shmqd_stop(&d, SIGKILL), -SIGKILL);
+  shmqd_kill_all(&d);
   shmqd_start(&d);
   verify();
   EXPECT(shmqd_stop(&d, SIGTERM), 0);

@@ -22,7 +22,8 @@ static const char config[] =
     "[process:sql]\ncommand = sqlite3 -batch %s/data.db\nframing = marker\nmarker = end-of-answer-%n\n"
     "marker_command = .print end-of-answer-%n\n" QUICK
     "[process:cat]\ncommand = cat\nframing = length\n" QUICK
-    "[process:shell]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\ntimeout = 2s\n" QUICK
+    "[process:shell]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\n" QUICK
+    "[process:hanging]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\ntimeout = 2s\n" QUICK
     "[process:limited]\ncommand = sh -c 'while read -r line; do eval \"$line\"; done'\nlimit_memory = 100M\ntimeout = 200s\n"
     "limit_cpu = 1s\nlimit_files = 20\nlimit_file_bytes = 64K\n" QUICK
     "[process:hasty]\ncommand = sh -c 'head -c 1 >/dev/null; echo early; exec sleep 1000'\n" QUICK
@@ -175,7 +176,7 @@ Test(daemon_process, a_child_that_hangs_is_killed_with_all_it_started)
   snprintf(path, sizeof path, "%s/pid", d.dir);
   char text[256];
   snprintf(text, sizeof text, "sleep 1000 & echo $! >%s; wait\n", path);
-  cr_assert_eq(ask("shell", text), -ETIMEDOUT);
+  cr_assert_eq(ask("hanging", text), -ETIMEDOUT);
   cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
   pid_t pid = read_pid(path);
   while (kill(pid, 0) == 0) nap_ms(1); /* the daemon reaps it */

@@ -15,11 +15,12 @@ static struct shmqd d;
 static shmq_client *client;
 static shmq_result r;
 static pid_t redis;
-static int lines, lengths, commands;
+static int lines, silent, lengths, commands;
 
 static const char config[] =
     "[daemon]\nrestart_first = 1ms\n"
-    "[stream:lines]\nconnect = unix:%s/lines\npipeline = 4\ntimeout = 1s\nretry_first = 10ms\nretry_most = 20ms\n"
+    "[stream:lines]\nconnect = unix:%s/lines\npipeline = 4\nretry_first = 10ms\nretry_most = 20ms\n"
+    "[stream:silent]\nconnect = unix:%s/silent\ntimeout = 100ms\nretry_first = 10ms\nretry_most = 20ms\n"
     "[stream:lengths]\nconnect = unix:%s/lengths\nframing = length\nframe_bytes = 50000\nretry_first = 10ms\n"
     "retry_most = 20ms\n"
     "[stream:redis]\nconnect = unix:%s/redis\nframing = resp\nretry_first = 10ms\nretry_most = 20ms\n";
@@ -28,6 +29,7 @@ static void begin(void) {
   shmqd_new_with(&d, config);
   client = shmqd_client(&d);
   lines = shmq_resource(client, "lines");
+  silent = shmq_resource(client, "silent");
   lengths = shmq_resource(client, "lengths");
   commands = shmq_resource(client, "redis");
 }
@@ -176,8 +178,8 @@ Test(daemon_stream, without_a_peer_it_says_no_and_goes_on_trying)
 Test(daemon_stream, a_peer_that_is_silent_or_talks_by_itself_is_left)
 {
   char byte;
-  int listener = listen_at("lines"), fd = accepted(listener);
-  shmq_future *f = ask_async(lines, "x\n");
+  int listener = listen_at("silent"), fd = accepted(listener);
+  shmq_future *f = ask_async(silent, "x\n");
   cr_assert_eq(shmq_await(f, &r, PATIENCE), -ETIMEDOUT);
   cr_assert_eq(r.executed, SHMQ_EXECUTED_UNKNOWN);
   shmq_future_free(f);

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
@@ -139,11 +140,20 @@ static inline long shmqd_most_memory(const struct shmqd *d) {
   return most;
 }
 
+/* Not a child of ours; when this returns it does nothing any more. */
+static inline void kill_and_wait(pid_t pid) {
+  struct pollfd gone = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+  if (gone.fd < 0) return;
+  syscall(SYS_pidfd_send_signal, gone.fd, SIGKILL, NULL, 0);
+  poll(&gone, 1, -1);
+  close(gone.fd);
+}
+
 /* As if the machine had lost them: supervisor and worker at any instruction, and neither sees the other go. */
 static inline void shmqd_kill_all(struct shmqd *d) {
   kill(d->pid, SIGSTOP);
   pid_t worker = shmqd_worker(d);
-  if (worker) kill(worker, SIGKILL);
+  if (worker) kill_and_wait(worker);
   shmqd_stop(d, SIGKILL);
 }
 
@@ -151,7 +161,16 @@ static inline void shmqd_kill_all(struct shmqd *d) {
 static inline void shmqd_kill_worker(const struct shmqd *d) {
   pid_t worker;
   while (!(worker = shmqd_worker(d))) nap_ms(1);
-  kill(worker, SIGKILL);
+  kill_and_wait(worker);
+}
+
+/* Has each of n gone on by so much since this was true last? A request that three workers died with is
+ * refused, so who kills them while others ask looks at this and not at the clock. */
+static inline bool all_went_on(const _Atomic int *now, int *before, int n, int by) {
+  for (int i = 0; i < n; i++)
+    if (now[i] < before[i] + by) return false;
+  for (int i = 0; i < n; i++) before[i] = now[i];
+  return true;
 }
 
 static inline void shmqd_remove(struct shmqd *d) {
