@@ -63,7 +63,7 @@ bool sleeper_start(struct world *w) {
   if (w->sleeper < 0) return false;
   shmq_queue_info info;
   uint32_t queue = (w->call->side & OUT_PUT) != 0 ? 1 : 0;
-  for (int i = 0; i < 100000; i++) {
+  for (int64_t end = shmq_after_ns(PATIENCE_NS); shmq_now_ns() < end;) {
     sched_yield();
     if (!w->page->sleeper.ready || state_of(w->sleeper) != 'S') continue;
     if (shmq_view_queue(w->view, queue, &info) < 0) return false;

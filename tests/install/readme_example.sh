@@ -43,7 +43,7 @@ cat >"$work/run.sh" <<'RUN'
 first=$1 second=$2
 mount -t tmpfs tmpfs /dev/shm || exit 77
 timeout 30 ./$first >$first.out 2>&1 &
-for _ in 1 2 3 4 5 6 7 8 9 10; do
+for _ in $(seq 300); do
   if ls /dev/shm/shmq.* >/dev/null 2>&1; then break; fi
   sleep 0.1
 done

@@ -21,7 +21,7 @@ failed=0
 run() { # run NAME < COMMANDS > what they print
   {
     echo 'trap "kill \$(jobs -p) 2>/dev/null || true; wait" EXIT'
-    sed -e "s,/tmp/own,$own/own,g" -e "/&\$/a until [ -S $own/own/control ]; do sleep 0.05; done"
+    sed -e "s,/tmp/own,$own/own,g" -e "/&\$/a until SHMQD_SOCKET=$own/own/control shmq ask daemon status; do sleep 0.05; done >/dev/null 2>&1"
   } >"$own/script"
   timeout 300 bash -e -o pipefail "$own/script" || { echo "$1: exit status $?" >&2; return 1; }
 }

@@ -131,7 +131,7 @@ static void more_requests_than_credits_wait_for_room(void) {
 }
 
 static void without_waiting_the_credits_run_out(void) {
-  shmq_ask a = {.op = OP_SLEEP, .value = {20, 0}};
+  shmq_ask a = {.op = OP_SLEEP, .value = {1000000, 0}}; /* until it is cancelled */
   shmq_future *f[16];
   int n = 0, rc;
   while ((rc = shmq_request(client, &a, SHMQ_NOWAIT, &f[n])) == 0) n++;
@@ -170,10 +170,11 @@ static void any_and_all_of_several_services(void) {
   int other_fd = fresh_service(SHMQ_REDELIVER_IDEMPOTENT, 2);
   pid_t other_server = start_server(other_fd);
   shmq_client *other = asker(other_fd);
-  shmq_future *f[2] = {ask_later(client, OP_SLEEP, 300, 0), ask_later(other, OP_ECHO, 7, 0)};
+  shmq_future *f[2] = {ask_later(client, OP_LATE, 0, 0), ask_later(other, OP_ECHO, 7, 0)};
   EXPECT(shmq_await_any(f, 2, PATIENCE), 1);
   EXPECT(shmq_await(f[1], &r, SHMQ_NOWAIT), 0);
   EXPECT(shmq_await_all(f, 2, SHMQ_NOWAIT), -EAGAIN);
+  release_late(client);
   EXPECT(shmq_await_all(f, 2, PATIENCE), 0);
   shmq_future_free(f[0]);
   shmq_future_free(f[1]);

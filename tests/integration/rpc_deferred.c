@@ -194,10 +194,11 @@ static void a_step_may_free_its_own_future(void) {
 }
 
 static void run_pending_waits_no_longer_than_told(void) {
-  shmq_future *f = ask_later(client, OP_SLEEP, 50, 0);
+  shmq_future *f = ask_later(client, OP_LATE, 0, 0);
   shmq_then(f, pass, pass, NULL);
   EXPECT(shmq_run_pending(client, SHMQ_NOWAIT), 0);
   EXPECT(shmq_run_pending(client, shmq_after_ns(5 * MILLISECOND)), 0);
+  release_late(client);
   EXPECT(shmq_run_pending(client, PATIENCE), 1);
   shmq_future_free(f);
 }

@@ -43,9 +43,10 @@ static void a_deadline_ends_the_call_and_the_request(void) {
 
 static void awaiting_may_end_before_the_request_does(void) {
   struct world w = world(SHMQ_REDELIVER_IDEMPOTENT, 1);
-  shmq_future *f = ask_later(w.client, OP_SLEEP, 100, 0);
+  shmq_future *f = ask_later(w.client, OP_LATE, 0, 0);
   EXPECT(shmq_await(f, &r, shmq_after_ns(5 * MILLISECOND)), -EAGAIN);
   CHECK(r.more);
+  release_late(w.client);
   EXPECT(shmq_await(f, &r, PATIENCE), 0);
   shmq_future_free(f);
   end(&w);
@@ -273,13 +274,24 @@ static void requests_of_a_dead_asker_are_skipped(void) {
   end(&w);
 }
 
+/* Without taking one in. */
+static void until_answered(int fd, uint64_t n) {
+  shmq_view *view;
+  shmq_queue_info info = {0};
+  uint32_t reply = 0;
+  MUST(shmq_view_open_fd(&view, fd));
+  for (; strcmp(info.name, "reply.0") != 0; reply++) MUST(shmq_view_queue(view, reply, &info));
+  for (; info.depth < n; nap_ms(1)) MUST(shmq_view_queue(view, reply - 1, &info));
+  shmq_view_close(view);
+}
+
 /* An asker takes an answer slot over whose last holder died with answers in it. */
 static void die_with_answers(int fd) {
   shmq_client *c = asker(fd);
   shmq_future *last = NULL;
   for (int i = 0; i < 5; i++) last = ask_later(c, OP_ECHO, 1000, 0);
   (void)last;
-  nap_ms(50);
+  until_answered(fd, 5); /* what nobody has begun is skipped when its asker is dead */
   ask_later(c, OP_SLEEP, 30, 0);
   raise(SIGKILL);
 }

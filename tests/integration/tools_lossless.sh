@@ -15,10 +15,11 @@ if [ -w /dev/full ]; then
   says 'No space left on device'
   same 100 "$(depth)" "messages after a full disk"
 fi
-{ sleep 0.3; "$shmq" get "$q" -e; echo $? >"$dir/status"; } 2>"$dir/err" | true
-until_true test -s "$dir/status"
-same 1 "$(cat "$dir/status")" "the status of a get whose reader has gone"
+mkfifo "$dir/fifo"
+exec 9<>"$dir/fifo" 8>"$dir/fifo" 9<&- # a pipe whose reader has gone
+expect 1 bash -c "'$shmq' get '$q' -e >&8"
 says 'Broken pipe'
+exec 8>&-
 same 100 "$(depth)" "messages after the reader has gone"
 expect 0 "$shmq" get "$q" -e
 sort -n "$dir/out" | cmp -s - <(seq 100) || report "not each message once after two failures"
@@ -29,18 +30,19 @@ same 0 "$(depth)" "messages left"
 expect 0 "$shmq" create "$q" --capacity 4096 --message-size 1000
 for i in $(seq 500); do printf '%0999d\n' "$i"; done >"$dir/lines"
 "$shmq" put "$q" -f "$dir/lines" -D '\n'
-mkfifo "$dir/fifo"
 exec 9<>"$dir/fifo"
 "$shmq" get "$q" -e >"$dir/fifo" 9<&- 2>"$dir/err" &
 getter=$!
-blocked() { "$shmq" info "$q" --json | jq -e '.gets > 0 and .leased > 0'; }
-until_true blocked # the first batch fits into the pipe, the second does not
+# The first batch fits into the pipe, the second does not, and is leased when all of the first is acknowledged.
+blocked() { "$shmq" info "$q" --json | jq -e '.gets == 64 and .leased == 64'; }
+until_true blocked
 kill -TERM $getter
 wait $getter
 same 1 $? "the status of an interrupted get"
 says 'were given back'
-timeout 1 cat <&9 >"$dir/piped"
-exec 9<&-
+exec 8<"$dir/fifo" 9<&- # nobody writes any more: what is read ends
+cat <&8 >"$dir/piped"
+exec 8<&-
 # What lies in the pipe ends within a message at most; that one is delivered again, whole.
 head -c $(($(wc -c <"$dir/piped") / 1000 * 1000)) "$dir/piped" >"$dir/got"
 "$shmq" get "$q" -e >>"$dir/got"

@@ -89,11 +89,21 @@ same 4 "$(wc -l <"$dir/tried")" "attempts after the shutdown"
 # ---- SIGTERM finishes what runs ----
 for i in 1 2 3 4; do "$shmq" put "$q" "$i"; done
 # shellcheck disable=SC2016
-"$shmq" work "$q" -j 2 -- sh -c 'read -r i; : >"$0/begun.$i"; sleep 1; : >"$0/ended.$i"' "$dir" 2>"$dir/err" &
+"$shmq" work "$q" -j 2 -- sh -c 'read -r i; : >"$0/begun.$i"; until [ -e "$0/go-on" ]; do sleep 0.05; done
+  : >"$0/ended.$i"' "$dir" 2>"$dir/err" &
 pool=$!
 begun() { [ "$(find "$dir" -name 'begun.*' | wc -l)" -ge 2 ]; }
+told() { # every worker has caught its SIGTERM, and does not catch another
+  local pid mask
+  for pid in $(pgrep -P $pool); do
+    mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status")
+    (((16#$mask & 0x4000) == 0)) || return 1
+  done
+}
 until_true begun
 kill -TERM $pool
+until_true told
+: >"$dir/go-on"
 wait $pool
 same 0 $? "a pool that was told to stop"
 same 2 "$(find "$dir" -name 'ended.*' | wc -l)" "jobs finished after SIGTERM"
