@@ -81,13 +81,14 @@ static bool dead_letter_queue(const shmq *q, shmq *out) {
 /* The held message goes to the dead letter queue with its cause, as one step. False: no room there. */
 static bool bury(shmq *q, struct shmq__held *held, enum shmq_reason reason) {
   shmq dead;
+  shmq__event *event;
   if (!dead_letter_queue(q, &dead)) return false;
   shmq_cause cause = {.pid = -1, .status = -1, .reason = (int32_t)reason};
   if (ring_tracked(held->ring) && reason != SHMQ_REASON_EXPIRED)
     cause = cell_stamp(held->ring, held->position)->cause;
   cause.attempts = cell_attempts(held->word);
   if (cause.when_ns == 0) cause.when_ns = shmq__wall_clock_ns();
-  if (shmq__move(q, held, &dead, &cause) < 0) return false;
+  if (shmq__move(q, held, &dead, &cause, &event) < 0) return false;
   (void)a_add(&q->queue->dead_lettered, 1u);
   return true;
 }
@@ -290,7 +291,10 @@ int shmq__take(shmq *q, uint32_t want, const struct iovec *limits, struct shmq__
     if (pass > 0 && !returned) break;
     if (unlikely(returned)) {
       enum found found = scan_returned(q, limits, out);
-      if (found == FOUND_MESSAGE) return 1;
+      if (found == FOUND_MESSAGE) {
+        shmq__signal_idle(q);
+        return 1;
+      }
       if (found == FOUND_TOO_LONG) return -EMSGSIZE;
     }
     int n = take_ready(q, want, limits, out);

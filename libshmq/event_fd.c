@@ -57,4 +57,5 @@ void shmq__pollable_free(shmq *q) {
   shmq__futex_fd_free(q->pollable->futex_fd);
   free(q->pollable);
   q->pollable = NULL;
+  if (shmq__readable(q)) signal_takers(q, 1); /* we may have been the one who was woken for it */
 }

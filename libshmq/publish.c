@@ -141,10 +141,7 @@ int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, stru
         if (drops++ < q->config->capacity && drop_oldest(q, band, event)) break;
         __attribute__((fallthrough));
       default:
-        if (w.event != event) { /* room in the ring came, a block has not, or the other way round */
-          w.event = event;
-          w.announced = false;
-        }
+        wait_for(&w, event); /* room in the ring came, a block has not, or the other way round */
         rc = shmq__wait(&w);
         if (rc < 0) return rc;
     }

@@ -97,6 +97,14 @@ static inline void waited(const struct shmq__waiter *w, bool more) {
     event_signal(w->event, 1, NULL);
 }
 
+/* What is waited for turned out to be something else: what we may have been woken for is of use to others. */
+static inline void wait_for(struct shmq__waiter *w, shmq__event *event) {
+  if (w->event == event) return;
+  waited(w, true);
+  w->event = event;
+  w->announced = false;
+}
+
 /* Would a taker get a message, or -EPIPE? Would a putter of a message that fits a cell go on? Looks at words
  * only. (wait_many.c) */
 bool shmq__readable(const shmq *q);
@@ -183,8 +191,9 @@ void shmq__publish(shmq *q, const struct shmq__held *held, size_t size);
 void shmq__give_up(shmq *q, const struct shmq__held *held);
 
 /* Move a held message to `to` as one step, its block along with it; cause, when not NULL, goes into its stamp.
- * -EAGAIN no room, -EPIPE, -EMSGSIZE; the message is still held then. */
-int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause);
+ * -EAGAIN no room, and *event says of what kind; -EPIPE, -EMSGSIZE; the message is still held then. */
+int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause,
+               shmq__event **event);
 
 /* Small copies without a call: the two halves overlap. */
 static inline void copy_bytes(void *to, const void *from, size_t n) {

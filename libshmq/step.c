@@ -67,12 +67,12 @@ static size_t clone(shmq *from, const struct shmq__held *held, struct shmq__held
   return size;
 }
 
-int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause) {
+int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause,
+               shmq__event **event) {
   struct shmq__held out;
-  shmq__event *event;
   /* A message in a block needs only a cell: every cell has room for the reference. */
   size_t need = held->block >= 0 ? 0 : cell_length(held->word);
-  int rc = shmq__reserve(to, need, NULL, &out, &event);
+  int rc = shmq__reserve(to, need, NULL, &out, event);
   if (rc < 0) return rc;
   size_t size = clone(from, held, &out);
   if (cause && ring_tracked(out.ring)) cell_stamp(out.ring, out.position)->cause = *cause;
@@ -85,16 +85,20 @@ int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_c
 
 int shmq_forward(shmq *from, shmq_message *message, shmq *to, int64_t deadline_ns) {
   struct shmq__held held;
+  shmq__event *event = NULL;
   if (!to) return -EINVAL;
   int rc = shmq__message_held(from, message, HOLD_LEASED, &held);
   if (rc < 0) return rc;
   if (to->segment != from->segment) return -EINVAL;
   held.size = (uint32_t)message->size;
   rc = enter(to, true);
-  if (rc == 0) rc = shmq__move(from, &held, to, NULL);
+  if (rc == 0) rc = shmq__move(from, &held, to, NULL, &event);
   if (rc == -EAGAIN) {
-    struct shmq__waiter w = waiter(to, &to->queue->not_full, deadline_ns);
-    while (rc == -EAGAIN && (rc = shmq__wait(&w)) == 0) rc = shmq__move(from, &held, to, NULL);
+    struct shmq__waiter w = waiter(to, event, deadline_ns);
+    while (rc == -EAGAIN && (rc = shmq__wait(&w)) == 0) {
+      rc = shmq__move(from, &held, to, NULL, &event);
+      wait_for(&w, event);
+    }
     if (rc == 0) waited(&w, w.slept && shmq__writable(to));
   }
   if (rc < 0) return rc;

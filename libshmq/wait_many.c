@@ -14,14 +14,8 @@
 #define ROUNDS_BEFORE_SLEEP 256
 
 bool shmq__readable(const shmq *q) {
-  for (uint32_t band = 0; band < q->config->priorities; band++) {
-    const shmq__ring_view *r = &q->rings[band];
-    uint64_t p = index_position(a_load(&r->index->head));
-    if (r->stride > SHMQ__LINE) __builtin_prefetch((const char *)cell_word(r, p) + SHMQ__LINE);
-    uint64_t w = a_load(cell_word(r, p));
-    bool published = cell_kind(w) == CELL_READY || cell_kind(w) == CELL_TOMBSTONE;
-    if (published && cell_turn(w) == turn_of(r, p)) return true;
-  }
+  for (uint32_t band = 0; band < q->config->priorities; band++)
+    if (ring_has_published(&q->rings[band])) return true;
   if (a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen)) return true;
   int64_t due = a_load(&q->queue->next_due_ns);
   if (due > 0 && shmq__now_ns() >= due) return true;

@@ -107,10 +107,30 @@ static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t wan
   return -EAGAIN;
 }
 
-/* Could ring_claim take one now? */
+/* Could ring_claim take one now? What a cell says is no answer if others have moved the index past it meanwhile: the
+ * next one may be free, and nobody is going to signal that. */
 static inline bool ring_has_room(const shmq__ring_view *r) {
-  uint64_t p = index_position(a_load(&r->index->tail));
-  return a_load(cell_word(r, p)) == cell_free(turn_of(r, p));
+  uint64_t x = a_load(&r->index->tail);
+  for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
+    uint64_t p = index_position(x), before = x;
+    if (a_load(cell_word(r, p)) == cell_free(turn_of(r, p))) return true;
+    if ((x = a_load(&r->index->tail)) == before) return false;
+  }
+  return true; /* there was room all the time */
+}
+
+/* Could ring_take take one now, of any length? */
+static inline bool ring_has_published(const shmq__ring_view *r) {
+  uint64_t x = a_load(&r->index->head);
+  for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
+    uint64_t p = index_position(x), before = x;
+    if (r->stride > SHMQ__LINE) __builtin_prefetch((const char *)cell_word(r, p) + SHMQ__LINE);
+    uint64_t w = a_load(cell_word(r, p));
+    bool published = cell_kind(w) == CELL_READY || cell_kind(w) == CELL_TOMBSTONE;
+    if (published && cell_turn(w) == turn_of(r, p)) return true;
+    if ((x = a_load(&r->index->head)) == before) return false;
+  }
+  return true; /* there was something all the time */
 }
 
 /* Take up to `want` published positions at head, tombstones included; words[i] is the i-th cell's word as

@@ -108,25 +108,42 @@ static void fill_timeout(struct io_uring_sqe *sqe) {
   sqe->len = 1;
 }
 
+/* The entry that ring_submit sends next, cleared. */
+static struct io_uring_sqe *ring_entry(struct ring *r) {
+  uint32_t mask = *(uint32_t *)(void *)(r->queues + r->params.sq_off.ring_mask);
+  uint32_t tail = atomic_load_explicit(ring_word(r, r->params.sq_off.tail), memory_order_relaxed);
+  ((uint32_t *)(void *)(r->queues + r->params.sq_off.array))[tail & mask] = tail & mask;
+  return memset(&r->entries[tail & mask], 0, sizeof *r->entries);
+}
+
+static int ring_submit(struct shmq__futex_fd *f) {
+  _Atomic uint32_t *tail = ring_word(&f->ring, f->ring.params.sq_off.tail);
+  uint32_t at = atomic_load_explicit(tail, memory_order_relaxed);
+  atomic_store_explicit(tail, at + 1, memory_order_release);
+  return syscall(SYS_io_uring_enter, f->fd, 1, 0, 0, NULL, 0) < 0 ? -errno : 0;
+}
+
 static int ring_arm(struct shmq__futex_fd *f, _Atomic uint32_t *word, uint32_t value,
                     bool ordered) {
   struct ring *r = &f->ring;
   (void)ring_reap(r);
   if (r->waiting) return 0;
-  _Atomic uint32_t *tail = ring_word(r, r->params.sq_off.tail);
-  uint32_t mask = *(uint32_t *)(void *)(r->queues + r->params.sq_off.ring_mask);
-  uint32_t at = atomic_load_explicit(tail, memory_order_relaxed);
-  struct io_uring_sqe *sqe = &r->entries[at & mask];
-  memset(sqe, 0, sizeof *sqe);
   if (ordered)
-    fill_wait(sqe, word, value);
+    fill_wait(ring_entry(r), word, value);
   else
-    fill_timeout(sqe);
-  ((uint32_t *)(void *)(r->queues + r->params.sq_off.array))[at & mask] = at & mask;
-  atomic_store_explicit(tail, at + 1, memory_order_release);
-  if (syscall(SYS_io_uring_enter, f->fd, 1, 0, 0, NULL, 0) < 0) return -errno;
-  r->waiting = true;
-  return 0;
+    fill_timeout(ring_entry(r));
+  int rc = ring_submit(f);
+  r->waiting = rc == 0;
+  return rc;
+}
+
+/* Closing alone ends the wait some time later, and until then it would catch wake-ups that are meant for others. */
+static void ring_disarm(struct shmq__futex_fd *f) {
+  if (!f->ring.queues) return;
+  (void)ring_reap(&f->ring);
+  if (!f->ring.waiting) return;
+  ring_entry(&f->ring)->opcode = IORING_OP_ASYNC_CANCEL; /* what has user data 0, as all has */
+  (void)ring_submit(f);
 }
 
 /* Does this kernel's ring know FUTEX_WAIT? Ask for a wait that must fail at once. */
@@ -222,7 +239,9 @@ bool shmq__futex_fd_inherited(const struct shmq__futex_fd *f) { return f->owner 
 
 void shmq__futex_fd_free(struct shmq__futex_fd *f) {
   if (!f) return;
-  if (f->with_thread && !shmq__futex_fd_inherited(f)) helper_free(&f->helper);
+  bool ours = !shmq__futex_fd_inherited(f);
+  if (ours && f->with_thread) helper_free(&f->helper);
+  if (ours && !f->with_thread) ring_disarm(f);
   ring_free(&f->ring);
   if (f->fd >= 0) (void)close(f->fd);
   free(f);

@@ -9,7 +9,8 @@
  * Positions may be published out of order. Each taker takes one message and is busy for ever after, so a
  * wake-up that is lost stays lost: a taker that sleeps while a message waits is an invalid end state.
  *
- * Switches: PUBS publishers of BATCH messages each; T takers; DEATHS, with the bounded look (nobody may need
+ * Switches: PUBS publishers of BATCH messages each, ROUNDS times; T takers of TAKES messages each, FORBIDDEN of which may
+ * not make a barrier and sleep briefly; WAKE_ALL, once; DEATHS, with the bounded look (nobody may need
  * a timeout while nobody has died); DEADLINES, takers that give up; BUG_* mutations.
  */
 #ifndef PUBS
@@ -21,13 +22,22 @@
 #ifndef T
 #define T 2
 #endif
+#ifndef ROUNDS
+#define ROUNDS 1
+#endif
+#ifndef TAKES
+#define TAKES 1
+#endif
+#ifndef FORBIDDEN
+#define FORBIDDEN 0
+#endif
 #ifndef DEATHS
 #define DEATHS 0
 #endif
 #ifndef DEADLINES
 #define DEADLINES 0
 #endif
-#define M (PUBS * BATCH)
+#define M (PUBS * BATCH * ROUNDS)
 #define SLEEPERS 1
 #define FENCED 2
 #define SETTLED 4
@@ -120,10 +130,16 @@ bit died;
   w = 0; some = 0
 
 proctype publisher(byte me) {
-  byte w, p, i;
+  byte w, p, i, rounds;
   bit some;
 
-  atomic { p = tail; tail = tail + BATCH }
+again: /* several publishers take positions with a locked instruction, a single one with a store */
+  atomic {
+#if PUBS > 1
+    DRAIN(me);
+#endif
+    p = tail; tail = tail + BATCH
+  }
 #ifdef BUG_LOOK_FIRST /* a swapped pair: looks for sleepers, then publishes */
   STEP(w = word);
 #endif
@@ -150,8 +166,11 @@ proctype publisher(byte me) {
 #ifndef BUG_NO_SIGNAL
   SIGNAL(BATCH, DRAIN(me));
 #endif
+#if ROUNDS > 1
+  atomic { rounds++; if :: rounds < ROUNDS -> goto again :: else fi }
+#endif
 dead:
-  atomic { w = 0; i = 0; some = 0; finished++ }
+  atomic { w = 0; i = 0; some = 0; rounds = 0; finished++ }
 }
 
 /* The hardware empties the buffers when it likes. */
@@ -165,11 +184,16 @@ end_idle:
 }
 
 proctype taker(byte me) {
-  byte w, v, i;
-  bit some, slept, last;
+  byte w, v, i, h, takes;
+  bit some, slept, last, brief;
 
 look: /* ring.pml is about how; here taking is one step */
+#ifdef BUG_GLANCE /* at the cell where head was, which others have taken and freed by now */
+  STEP(h = head);
+  STEP(if :: ready[h] && h == head -> head++; some = 1 :: else fi);
+#else
   STEP(if :: ready[head] -> head++; some = 1 :: else fi);
+#endif
   if
   :: some -> some = 0; v = 0; goto got
   :: else
@@ -184,6 +208,9 @@ look: /* ring.pml is about how; here taking is one step */
     :: w & FENCED
 #else
     :: w & SETTLED
+#endif
+#if FORBIDDEN > 0
+    :: me < FORBIDDEN && !(w & SETTLED) -> brief = 1
 #endif
     :: else ->
       i = 0;
@@ -219,8 +246,12 @@ look: /* ring.pml is about how; here taking is one step */
 #ifndef BUG_NO_LOOK
     :: asleep[me] && died -> asleep[me] = 0; slept = 1 /* the bounded look */
 #endif
+#if FORBIDDEN > 0
+    :: asleep[me] && brief -> asleep[me] = 0; slept = 1
+#endif
     :: OVER -> asleep[me] = 0; goto dead
-    fi
+    fi;
+    brief = 0
   }
 #ifdef BUG_GIVE_UP /* woken at its deadline, it leaves without a look and takes the wake-up along */
   if
@@ -234,7 +265,12 @@ got: /* Who slept passes on: a position published before its predecessor woke no
 #ifndef BUG_NO_CHAIN
   if
   :: slept ->
+#ifdef BUG_GLANCE
+    STEP(h = head);
+    STEP(some = ready[h] && h == head);
+#else
     STEP(some = ready[head]);
+#endif
     if
     :: some -> some = 0; SIGNAL(1, skip)
     :: else
@@ -242,8 +278,19 @@ got: /* Who slept passes on: a position published before its predecessor woke no
   :: else
   fi;
 #endif
+#if TAKES > 1
+  atomic { takes++; slept = 0; if :: takes < TAKES && !last -> goto look :: else fi }
+#endif
 dead:
-  atomic { w = 0; v = 0; i = 0; some = 0; slept = 0; last = 0; asleep[me] = 0 }
+  atomic { w = 0; v = 0; i = 0; h = 0; takes = 0; some = 0; slept = 0; last = 0; brief = 0; asleep[me] = 0 }
+}
+
+/* Recovery and shutdown: everybody looks again, announced or not. */
+proctype waker() {
+  byte i;
+  bit some;
+  atomic { word = word + NEXT }
+  atomic { FUTEX_WAKE(3); some = 0 }
 }
 
 init {
@@ -257,6 +304,9 @@ init {
     do
     :: n < T -> run taker(n); n++
     :: else -> break
-    od
+    od;
+#ifdef WAKE_ALL
+    run waker()
+#endif
   }
 }
