@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { LOOK_US = 2000, LOOKS_MOST = 60000 }; /* two minutes, for windows of a second at most */
+
 void *shared_memory(size_t bytes) {
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   return memory == MAP_FAILED ? NULL : memory;
@@ -84,10 +86,11 @@ static bool run_processes(struct gate *gate, int n, side_fn *run, void *context)
     ok = take_ends(pid, n, &left, WNOHANG) && left == n;
   }
   open_gate(gate);
-  /* A side that died leaves the others waiting for it: a look now and then finds that, and disturbs nobody. */
-  while (ok && left > 0) {
-    ok = take_ends(pid, n, &left, WNOHANG);
-    if (ok && left > 0) usleep(2000);
+  /* A side that died leaves the others waiting for it: a look now and then finds that, and disturbs nobody. So do
+   * those whose message a library has lost. */
+  for (int looks = 0; ok && left > 0; looks++) {
+    ok = take_ends(pid, n, &left, WNOHANG) && looks < LOOKS_MOST;
+    if (ok && left > 0) usleep(LOOK_US);
   }
   for (int i = 0; i < n; i++)
     if (pid[i] > 0) {
