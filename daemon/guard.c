@@ -102,7 +102,7 @@ static bool is_watched(const struct ward *w, const shmq_participant_info *info) 
 
 /* A death that no pidfd can tell (another pid namespace, no permission) is found when somebody blocks. */
 static void watch_process(struct guard *g, struct ward *w, const shmq_participant_info *info) {
-  if (is_watched(w, info) || !take_descriptors(g, 1)) return;
+  if (!take_descriptors(g, 1)) return;
   int fd = (int)syscall(SYS_pidfd_open, info->pid, 0);
   struct watch *watch = fd < 0 ? NULL : calloc(1, sizeof *watch);
   if (!watch) {
@@ -134,7 +134,7 @@ struct others {
   unsigned living, dead;
 };
 
-/* Watch whoever is in it, and only then see whether he lives: of a death before that no pidfd tells. */
+/* Watch whoever is in it and was not watched, and only then see whether he lives: of a death before that no pidfd tells. */
 static struct others watch_participants(struct guard *g, struct ward *w) {
   shmq_segment_info segment;
   shmq_participant_info info;
@@ -142,8 +142,10 @@ static struct others watch_participants(struct guard *g, struct ward *w) {
   shmq_view_segment(w->view, &segment);
   for (uint32_t i = 1; i <= segment.participants_max; i++) {
     if (shmq_view_participant(w->view, i, &info) < 0 || info.pid == getpid()) continue;
-    watch_process(g, w, &info);
-    if (shmq_view_participant(w->view, i, &info) < 0) continue;
+    if (!is_watched(w, &info)) {
+      watch_process(g, w, &info);
+      if (shmq_view_participant(w->view, i, &info) < 0) continue;
+    }
     (*(info.alive ? &others.living : &others.dead))++;
   }
   return others;

@@ -40,8 +40,7 @@ static void doorbell(struct io_op *op, int result) {
 static void go_to_sleep(struct session *s) {
   uint32_t *word, value;
   requests_make_way(s); /* what began to wait elsewhere when this was looked at last */
-  int rc = shmq_service_flush(s->service); /* refused before we saw it: it had expired or was cancelled */
-  if (rc == 0) rc = shmq_service_event_word(s->service, &word, &value);
+  int rc = shmq_service_event_word(s->service, &word, &value);
   if (rc < 0) {
     session_end(s, "its doorbell cannot be armed");
     return;
