@@ -24,7 +24,8 @@
 #include "shmq/inspect.h"
 
 enum { WATCH_DIRECTORY, WATCH_TIMER, WATCH_SEGMENT, WATCH_PROCESS };
-enum { WARD_DESCRIPTORS = 2 }; /* of an attachment and what tells that somebody joins */
+/* Of the directory, the timer and what gathers; of an attachment, a view and what tells that somebody joins. */
+enum { GUARD_DESCRIPTORS = 3, WARD_DESCRIPTORS = 3 };
 
 struct ward;
 
@@ -56,9 +57,9 @@ struct guard {
   int epoll;
   struct watch directory, timer;
   struct ward *wards;
-  unsigned descriptors, descriptors_most; /* of wards and processes */
-  bool full;                              /* it was said that there are no more */
-  bool relist;                            /* what there is may have changed */
+  unsigned descriptors, descriptors_most;
+  bool full;   /* it was said that there are no more */
+  bool relist; /* what there is may have changed */
   struct io_op op;
 };
 
@@ -367,6 +368,7 @@ int guard_open(struct daemon *d) {
   if (!g) return -ENOMEM;
   d->guard = g;
   g->daemon = d;
+  g->descriptors = GUARD_DESCRIPTORS;
   g->descriptors_most = half_of_descriptors();
   g->epoll = epoll_create1(EPOLL_CLOEXEC);
   g->directory = (struct watch){.what = WATCH_DIRECTORY, .fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)};
