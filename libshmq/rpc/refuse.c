@@ -8,10 +8,14 @@
 
 #include "rpc/service.h"
 
+/* Of its answer nobody outside knows, so nobody would send it: it is not kept back. */
 static int tell(shmq_incoming *in, int status, uint8_t executed) {
+  shmq_service *s = in->service;
   shmq_answer answer = {
       .status = status, .error_class = (uint8_t)shmq_class_of(status), .executed = executed};
-  return shmq_reply_answer(in, &answer);
+  int rc = shmq_reply_answer(in, &answer);
+  (void)shmq_service_flush(s);
+  return rc;
 }
 
 void shmq__forget(shmq_incoming *in) {

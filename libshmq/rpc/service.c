@@ -214,11 +214,11 @@ static int take_one(shmq_service *s, shmq_incoming *in, struct look *look) {
 
 static int look_into_ring(shmq_service *s, int n, int64_t deadline_ns, struct look *look) {
   int got = shmq_lease_batch(s->requests, s->ahead, n, SHMQ_NOWAIT);
-  /* Nothing comes to keep them company, and who waits for an answer may be who would ask. Those to what was refused here
-   * are known to nobody else. */
-  if (got == -EAGAIN) (void)shmq_service_flush(s);
   look->waited = got == -EAGAIN && deadline_ns != SHMQ_NOWAIT;
-  if (look->waited) got = shmq_lease_batch(s->requests, s->ahead, n, deadline_ns);
+  if (look->waited) {
+    (void)shmq_service_flush(s); /* who waits for an answer may be who would ask */
+    got = shmq_lease_batch(s->requests, s->ahead, n, deadline_ns);
+  }
   if (got > 0) s->newest = s->ahead[got - 1].position;
   return got;
 }

@@ -289,7 +289,7 @@ SHMQ_API int shmq_service_create_memfd(const shmq_service_options *options, int 
 #define SHMQ_NEVER_WAIT 0x100u
 /* Answers are written at once and sent together, as one step with the ends of their requests, by shmq_service_flush:
  * or when there are eight, before a call of shmq_serve waits, and at the close. Those that are answered in place, those
- * whose requests were put aside, and those whose requests would not be executed again, go at once. */
+ * whose requests were put aside or would not be executed again, and those to what shmq_serve refuses, go at once. */
 #define SHMQ_GROUP_ANSWERS 0x200u
 
 /* Become a server of it. flags: SHMQ_SPIN, SHMQ_NOSPIN, SHMQ_NEVER_WAIT, SHMQ_GROUP_ANSWERS. Errors: as shmq_attach;
