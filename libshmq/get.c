@@ -44,6 +44,30 @@ static void put_back(shmq *q, const struct shmq__held *held, int n) {
     shmq__settle_returned(q, &held[i], cell_attempts(held[i].word), 0, NULL);
 }
 
+static inline ssize_t copy_cell(shmq *q, const shmq__ring_view *r, uint64_t p, const struct iovec *to,
+                                uint32_t size) {
+  copy_bytes(to->iov_base, cell_payload(r, p), size);
+  CRASHPOINT("get.copied"); /* not settled: it is delivered again */
+  word_release(q, cell_word(r, p), cell_free(next_turn(r, p))); /* C2 */
+  signal_putters(q, 1);
+  shmq__signal_idle(q);
+  return size;
+}
+
+/* The rest of get_cell for a message that is long, in a block or damaged. */
+__attribute__((noinline)) static ssize_t get_long(shmq *q, struct shmq__held *held,
+                                                  const struct iovec *to) {
+  const shmq__ring_view *r = held->ring;
+  uint32_t size = cell_length(held->word);
+  if (!cell_in_block(held->word) && size <= r->payload_bytes) {
+    ring_prefetch_message(r, position_add(held->position, 1));
+    return copy_cell(q, r, held->position, to, size);
+  }
+  ssize_t got = copy_out(q, held, to);
+  if (unlikely(got == -EMSGSIZE)) put_back(q, held, 1);
+  return got;
+}
+
 /* The fast path: one message that lies in a cell of a plain queue. -EAGAIN: go the general way. */
 static inline ssize_t get_cell(shmq *q, const struct iovec *to) {
   const shmq__ring_view *r = q->rings;
@@ -56,17 +80,8 @@ static inline ssize_t get_cell(shmq *q, const struct iovec *to) {
     return -EAGAIN;
   }
   uint32_t size = cell_length(w);
-  if (unlikely(cell_in_block(w) || size > r->payload_bytes)) {
-    ssize_t got = copy_out(q, &held, to);
-    if (unlikely(got == -EMSGSIZE)) put_back(q, &held, 1);
-    return got;
-  }
-  copy_bytes(to->iov_base, cell_payload(r, p), size);
-  CRASHPOINT("get.copied"); /* not settled: it is delivered again */
-  word_release(q, cell_word(r, p), cell_free(next_turn(r, p))); /* C2 */
-  signal_putters(q, 1);
-  shmq__signal_idle(q);
-  return size;
+  if (unlikely(cell_in_block(w) || size > r->short_bytes)) return get_long(q, &held, to);
+  return copy_cell(q, r, p, to, size);
 }
 
 ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {

@@ -138,6 +138,8 @@ static void ring_view(shmq__ring_view *view, unsigned char **at, struct shmq__ri
   view->stride = stride_of(config);
   view->payload_offset = config->flags & SHMQ__TRACKED ? 8 + (uint32_t)sizeof(struct shmq__stamp) : 8;
   view->payload_bytes = config->message_bytes;
+  view->short_bytes =
+      config->message_bytes < SHMQ__SHORT_BYTES ? config->message_bytes : SHMQ__SHORT_BYTES;
   view->producer_records = view->consumer_records = NULL;
   if (!(config->flags & SHMQ_SINGLE_PRODUCER)) {
     view->producer_records = (_Atomic uint64_t *)(void *)*at;

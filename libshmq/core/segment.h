@@ -11,6 +11,9 @@
 
 #include "core/layout.h"
 
+/* Messages up to this are copied in less time than a line takes from one CPU to another. */
+#define SHMQ__SHORT_BYTES 256u
+
 /* One band of one queue as this process sees it. */
 typedef struct shmq__ring_view {
   struct shmq__ring *index;
@@ -22,6 +25,7 @@ typedef struct shmq__ring_view {
   uint32_t stride; /* bytes of a cell */
   uint32_t payload_offset;
   uint32_t payload_bytes; /* longest message in a cell */
+  uint32_t short_bytes;   /* longest short one of those */
   uint32_t id;            /* number of the ring in the segment */
   uint32_t queue;         /* number of the queue in the segment */
   uint32_t capacity;
