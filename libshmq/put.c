@@ -15,18 +15,12 @@ static int check_post(const shmq *q, const shmq_put_options *o, struct shmq__pos
   return 0;
 }
 
-static void *reservation_memory(const shmq *q, const struct shmq__held *held) {
-  if (held->block >= 0)
-    return q->segment->blocks + (uint64_t)held->block * q->segment->geometry.block_bytes;
-  return cell_payload(held->ring, held->position);
-}
-
 static int put(shmq *q, const void *data, size_t size, const struct shmq__post *post,
                int64_t deadline_ns) {
   struct shmq__held held;
   int rc = shmq__reserve_wait(q, size, post, &held, deadline_ns);
   if (unlikely(rc != 0)) return rc < 0 ? rc : 0; /* 1: dropped by the policy, and counted */
-  if (size > 0) memcpy(reservation_memory(q, &held), data, size);
+  if (size > 0) memcpy(shmq__reserved_memory(q, &held), data, size);
   shmq__publish(q, &held, size);
   return 0;
 }
@@ -165,7 +159,7 @@ int shmq_reserve_with(shmq *q, size_t size, shmq_message *message, const shmq_pu
   if (rc == 0) rc = enter(q, true);
   if (rc == 0) rc = shmq__reserve_wait(q, size, options ? &post : NULL, &held, deadline_ns);
   if (rc != 0) return rc < 0 ? rc : -EAGAIN;
-  shmq__message_fill(message, q, &held, HOLD_RESERVED, reservation_memory(q, &held), size);
+  shmq__message_fill(message, q, &held, HOLD_RESERVED, shmq__reserved_memory(q, &held), size);
   q->held++;
   return 0;
 }

@@ -5,6 +5,7 @@
 #ifndef SHMQ_QUEUE_H
 #define SHMQ_QUEUE_H
 
+#include "core/block.h"
 #include "core/participant.h"
 #include "core/ring.h"
 #include "core/wake.h"
@@ -178,6 +179,11 @@ int shmq__reserve(shmq *q, size_t size, const struct shmq__post *post, struct sh
  * one that was dropped. */
 int shmq__reserve_wait(shmq *q, size_t size, const struct shmq__post *post, struct shmq__held *out,
                        int64_t deadline_ns);
+/* Where a reservation's payload goes. */
+static inline void *shmq__reserved_memory(const shmq *q, const struct shmq__held *held) {
+  if (held->block >= 0) return block_memory(q->segment, (uint32_t)held->block);
+  return cell_payload(held->ring, held->position);
+}
 /* After a claim: did a shutdown come first? Together with finished() in deliver.c this is Dekker's
  * handshake: claim then look at shut, against set shut then look at tail. */
 static inline bool shmq__shut_after_claim(shmq *q) {

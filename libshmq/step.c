@@ -6,15 +6,20 @@
 #include "core/txn.h"
 #include "queue.h"
 
-static struct shmq__txn_item publish_item(const struct shmq__held *held, size_t size) {
-  return (struct shmq__txn_item){.ring = held->ring,
-                                 .position = held->position,
-                                 .word = shmq__ready_word(held, size),
-                                 .block = -1};
+/* Items are filled field by field where they stand: a copy of one that was just put together would wait until all stores
+ * before it, the message's among them, have left the processor. */
+static void publish_item(struct shmq__txn_item *item, const struct shmq__held *held, size_t size) {
+  item->ring = held->ring;
+  item->position = held->position;
+  item->word = shmq__ready_word(held, size);
+  item->block = -1;
 }
 
-static struct shmq__txn_item release_item(const struct shmq__held *held) {
-  return (struct shmq__txn_item){.ring = held->ring, .position = held->position, .block = held->block};
+static void release_item(struct shmq__txn_item *item, const struct shmq__held *held) {
+  item->ring = held->ring;
+  item->position = held->position;
+  item->word = 0;
+  item->block = held->block;
 }
 
 static void signal_step(shmq *q, bool published) {
@@ -42,8 +47,10 @@ int shmq_commit_all(const shmq_step *steps, int n) {
     if (hold != HOLD_LEASED && hold != HOLD_RESERVED) return -EINVAL;
     int rc = shmq__message_held(steps[i].queue, steps[i].message, hold, &held);
     if (rc < 0) return rc;
-    items[i] = hold == HOLD_RESERVED ? publish_item(&held, steps[i].message->size)
-                                     : release_item(&held);
+    if (hold == HOLD_RESERVED)
+      publish_item(&items[i], &held, steps[i].message->size);
+    else
+      release_item(&items[i], &held);
   }
   shmq__txn_commit(steps[0].queue->segment, items, (uint32_t)n);
   for (int i = 0; i < n; i++) {
@@ -61,48 +68,81 @@ static size_t clone(shmq *from, const struct shmq__held *held, struct shmq__held
     return held->size;
   }
   size_t size = cell_length(held->word);
-  void *to = out->block >= 0 ? (void *)block_memory(from->segment, (uint32_t)out->block)
-                             : (void *)cell_payload(out->ring, out->position);
-  memcpy(to, cell_payload(held->ring, held->position), size);
+  memcpy(shmq__reserved_memory(from, out), cell_payload(held->ring, held->position), size);
   return size;
+}
+
+/* If we die with a twin, its position becomes a tombstone; the block is still the held message's. */
+static int reserve_twin(shmq *from, const struct shmq__held *held, shmq *to, struct shmq__held *out,
+                        size_t *size, shmq__event **event) {
+  /* A message in a block needs only a cell: every cell has room for the reference. */
+  size_t need = held->block >= 0 ? 0 : cell_length(held->word);
+  int rc = shmq__reserve(to, need, NULL, out, event);
+  if (rc == 0) *size = clone(from, held, out);
+  return rc;
+}
+
+static void move(shmq *from, const struct shmq__held *held, shmq *to, const struct shmq__held *out,
+                 size_t size) {
+  struct shmq__txn_item items[2];
+  publish_item(&items[0], out, size);
+  release_item(&items[1], held);
+  shmq__txn_commit(from->segment, items, 2);
+  signal_step(to, true);
+  signal_step(from, false);
 }
 
 int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause,
                shmq__event **event) {
   struct shmq__held out;
-  /* A message in a block needs only a cell: every cell has room for the reference. */
-  size_t need = held->block >= 0 ? 0 : cell_length(held->word);
-  int rc = shmq__reserve(to, need, NULL, &out, event);
+  size_t size;
+  int rc = reserve_twin(from, held, to, &out, &size, event);
   if (rc < 0) return rc;
-  size_t size = clone(from, held, &out);
   if (cause && ring_tracked(out.ring)) cell_stamp(out.ring, out.position)->cause = *cause;
-  struct shmq__txn_item items[2] = {publish_item(&out, size), release_item(held)};
-  shmq__txn_commit(from->segment, items, 2);
-  signal_step(to, true);
-  signal_step(from, false);
+  move(from, held, to, &out, size);
   return 0;
 }
 
-int shmq_forward(shmq *from, shmq_message *message, shmq *to, int64_t deadline_ns) {
-  struct shmq__held held;
+/* A twin in `to` of a leased message. */
+static int twin_wait(shmq *from, const shmq_message *message, struct shmq__held *held, shmq *to,
+                     struct shmq__held *out, size_t *size, int64_t deadline_ns) {
   shmq__event *event = NULL;
   if (!to) return -EINVAL;
-  int rc = shmq__message_held(from, message, HOLD_LEASED, &held);
+  int rc = shmq__message_held(from, message, HOLD_LEASED, held);
   if (rc < 0) return rc;
   if (to->segment != from->segment) return -EINVAL;
-  held.size = (uint32_t)message->size;
+  held->size = (uint32_t)message->size;
   rc = enter(to, true);
-  if (rc == 0) rc = shmq__move(from, &held, to, NULL, &event);
-  if (rc == -EAGAIN) {
-    struct shmq__waiter w = waiter(to, event, deadline_ns);
-    while (rc == -EAGAIN && (rc = shmq__wait(&w)) == 0) {
-      rc = shmq__move(from, &held, to, NULL, &event);
-      wait_for(&w, event);
-    }
-    if (rc == 0) waited(&w, w.slept && shmq__writable(to));
+  if (rc == 0) rc = reserve_twin(from, held, to, out, size, &event);
+  if (rc != -EAGAIN) return rc;
+  struct shmq__waiter w = waiter(to, event, deadline_ns);
+  while (rc == -EAGAIN && (rc = shmq__wait(&w)) == 0) {
+    rc = reserve_twin(from, held, to, out, size, &event);
+    wait_for(&w, event);
   }
+  if (rc == 0) waited(&w, w.slept && shmq__writable(to));
+  return rc;
+}
+
+int shmq_forward(shmq *from, shmq_message *message, shmq *to, int64_t deadline_ns) {
+  struct shmq__held held, out;
+  size_t size;
+  int rc = twin_wait(from, message, &held, to, &out, &size, deadline_ns);
   if (rc < 0) return rc;
+  move(from, &held, to, &out, size);
   from->held--;
   memset(message, 0, sizeof *message);
+  return 0;
+}
+
+int shmq_reserve_forward(shmq *from, const shmq_message *message, shmq *to, shmq_message *twin,
+                         int64_t deadline_ns) {
+  struct shmq__held held, out;
+  size_t size;
+  if (!twin) return -EINVAL;
+  int rc = twin_wait(from, message, &held, to, &out, &size, deadline_ns);
+  if (rc < 0) return rc;
+  shmq__message_fill(twin, to, &out, HOLD_RESERVED, shmq__reserved_memory(to, &out), size);
+  to->held++;
   return 0;
 }

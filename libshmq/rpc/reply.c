@@ -102,11 +102,25 @@ int shmq_service_flush(shmq_service *s) {
   return shmq_commit_all(steps, (int)(2 * n)) ? send_one_by_one(s, n) : 0;
 }
 
+/* Is an answer that ends its request in one step sent together with others? */
+static bool is_kept(const shmq_incoming *in) {
+  return in->service->flags & SHMQ_GROUP_ANSWERS && !in->aside && in->message.data;
+}
+
+/* Where the reserved answer goes: at once to where it is kept, for a copy of what was just written waits for all
+ * stores before it, the answer's among them. */
+static shmq_message *answer_of(shmq_incoming *in, bool as_one, shmq_message *own) {
+  shmq_service *s = in->service;
+  return as_one && is_kept(in) ? &s->kept[s->kept_count].answer : own;
+}
+
 /* If we die with answers kept back, none of them was given: their requests are delivered again. */
 static int keep_back(shmq_incoming *in, shmq *reply, const shmq_message *m) {
   shmq_service *s = in->service;
-  s->kept[s->kept_count++] =
-      (struct kept_answer){.queue = reply, .answer = *m, .request = in->message};
+  struct kept_answer *k = &s->kept[s->kept_count++];
+  k->queue = reply;
+  if (m != &k->answer) k->answer = *m; /* others were sent meanwhile */
+  k->request = in->message;
   in->message.data = NULL;
   return s->kept_count == GROUP_MAX ? shmq_service_flush(s) : 0;
 }
@@ -114,9 +128,7 @@ static int keep_back(shmq_incoming *in, shmq *reply, const shmq_message *m) {
 static int commit_reply(shmq_incoming *in, shmq *reply, shmq_message *m, bool as_one) {
   shmq_message *request = shmq__message_of(in);
   if (!as_one || !request->data) return shmq_commit(reply, m);
-  if (!(in->service->flags & SHMQ_GROUP_ANSWERS) || in->aside)
-    return commit_pair(reply, m, shmq__queue_of(in), request);
-  return keep_back(in, reply, m);
+  return is_kept(in) ? keep_back(in, reply, m) : commit_pair(reply, m, shmq__queue_of(in), request);
 }
 
 /* Short, and nothing would be executed again: put together here and copied, and the request acked after it. */
@@ -134,7 +146,6 @@ static int put_reply(shmq_incoming *in, shmq *reply, shmq_reply_header *h,
 /* Publish one reply message. Unless it is the last, the request stays as it is. */
 static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload *p, bool last) {
   struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
-  shmq_message m;
   size_t bytes = payload_bytes(p);
   if (bytes > UINT32_MAX - sizeof *h) return -EMSGSIZE;
   h->data_offset = sizeof *h;
@@ -142,10 +153,11 @@ static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload
   bool as_one = last && shmq__repeats(in->service, &in->header);
   bool is_short = bytes <= SHORT_BYTES - sizeof *h && bytes <= in->service->cell_bytes - sizeof *h;
   if (is_short && !as_one) return put_reply(in, slot->reply, h, p);
-  int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, &m);
+  shmq_message own, *m = answer_of(in, as_one, &own);
+  int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, m);
   if (rc) return rc;
-  write_reply(m.data, in, h, p);
-  return commit_reply(in, slot->reply, &m, as_one);
+  write_reply(m->data, in, h, p);
+  return commit_reply(in, slot->reply, m, as_one);
 }
 
 /* If we die right after this, the next server finds the mark; right before, it was not begun. */
@@ -192,18 +204,25 @@ int shmq_reply(shmq_incoming *in, const void *data, size_t size) {
 }
 
 /* The request's own message becomes the reply: one cell refers to the block instead of another. */
-static int forward(shmq_incoming *in) {
-  shmq *reply = shmq__slot_of(in->service, &in->header)->reply;
+static int pass_on(shmq_incoming *in, shmq *reply, shmq_message *twin, int64_t deadline_ns) {
   shmq *from = shmq__queue_of(in);
   shmq_message *m = shmq__message_of(in);
-  int rc = shmq_forward(from, m, reply, SHMQ_NOWAIT);
+  return twin ? shmq_reserve_forward(from, m, reply, twin, deadline_ns)
+              : shmq_forward(from, m, reply, deadline_ns);
+}
+
+/* At once if it came alone, for then nothing is likely to keep it company. */
+static int forward(shmq_incoming *in) {
+  shmq_service *s = in->service;
+  shmq *reply = shmq__slot_of(s, &in->header)->reply;
+  shmq_message *twin = s->group > 1 && is_kept(in) ? &s->kept[s->kept_count].answer : NULL;
+  int rc = pass_on(in, reply, twin, SHMQ_NOWAIT);
+  if (rc == -EAGAIN) (void)shmq_service_flush(s); /* what is kept back makes no room */
   while (worth_waiting(in, SHMQ_FOREVER, &rc))
-    rc = shmq_forward(from, m, reply, shmq_after_ns(LOOK_NS));
-  if (rc) return done(in, rc);
-  shmq__request_end(in);
-  in->service->stats.answered++;
-  in->state = INCOMING_DONE;
-  return 0;
+    rc = pass_on(in, reply, twin, shmq_after_ns(LOOK_NS));
+  if (!rc && twin) rc = keep_back(in, reply, twin);
+  if (!rc) s->stats.answered++;
+  return done(in, rc);
 }
 
 static int reply_too_long(shmq_incoming *in) {
@@ -232,8 +251,11 @@ int shmq_reply_in_place(shmq_incoming *in, const uint64_t value[2], size_t size)
 }
 
 void shmq__finish_in_place(shmq_incoming *in) {
+  shmq_service *s = in->service;
   in->state = INCOMING_OPEN;
-  if (forward(in) == -EAGAIN) shmq__refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
+  int rc = forward(in);
+  (void)shmq_service_flush(s); /* nobody outside knows of it */
+  if (rc == -EAGAIN) shmq__refuse(in, -EOWNERDEAD, SHMQ_EXECUTED_UNKNOWN);
 }
 
 /* domain NUL text NUL, cut to what a cell holds. */

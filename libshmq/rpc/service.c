@@ -261,7 +261,7 @@ int shmq_serve_batch(shmq_service *s, shmq_incoming **in, int n, int64_t deadlin
     int rc = s->ahead_next < s->ahead_end ? 0 : look_ahead(s, n, deadline_ns, &look);
     if (rc) return rc;
     skipped -= s->ahead_next;
-    rc = take_ahead(s, in, n, &look);
+    s->group = rc = take_ahead(s, in, n, &look);
     if (rc) return rc;
     skipped += s->ahead_next;
     if (s->flags & SHMQ_NEVER_WAIT && skipped > SKIPS_MOST) return -EAGAIN;

@@ -62,6 +62,7 @@ struct shmq_service {
   uint64_t newest;                            /* position of the latest request taken from the ring */
   struct kept_answer kept[GROUP_MAX]; /* SHMQ_GROUP_ANSWERS only */
   unsigned kept_count;
+  int group; /* how many requests were taken last */
   shmq *aside;        /* NULL: the service has none */
   bool aside_is_ours; /* we are its consumer, and what a predecessor left there is taken */
   bool look_aside;    /* something may have been left there */

@@ -281,6 +281,25 @@ static void act_forward(struct world *w, struct actor *a) {
   w->page->result = shmq_forward(a->main, &a->message[0], a->out, a->deadline);
 }
 
+static void lease_two(struct world *w, struct actor *a) {
+  for (int i = 0; i < 2; i++) {
+    if (shmq_lease(a->main, &a->message[i], SHMQ_NOWAIT) < 0)
+      w->page->stage = 9;
+    else
+      note_held(w, &a->message[i], i);
+  }
+}
+static void act_forward_all(struct world *w, struct actor *a) {
+  shmq_step steps[4];
+  int rc = w->page->stage == 9 ? -EPROTO : 0;
+  for (int i = 0; i < 2 && rc == 0; i++) {
+    rc = shmq_reserve_forward(a->main, &a->message[i], a->out, &a->message[2 + i], a->deadline);
+    steps[2 * i] = (shmq_step){a->out, &a->message[2 + i]};
+    steps[2 * i + 1] = (shmq_step){a->main, &a->message[i]};
+  }
+  w->page->result = rc ? rc : shmq_commit_all(steps, 4);
+}
+
 /* ---- join, leave, open, close ---- */
 
 static void act_join(struct world *w, struct actor *a) {
@@ -357,6 +376,10 @@ const struct call calls[] = {
      .states = BIT(STATE_RETURNED) | WITH_MESSAGE | BIT(STATE_WARM) | BIT(STATE_HELD) |
                BIT(STATE_ASLEEP),
      .prepare = lease_one, .act = act_forward, .expect = expect_nothing, .good = good_zero},
+    {.name = "forward_all", .side = MAIN_TAKE | OUT_PUT, .modes = ALL_MODES,
+     .states = BIT(STATE_RETURNED) | BIT(STATE_FULL) | BIT(STATE_WRAP) | BIT(STATE_CONTENDED) |
+               BIT(STATE_ASLEEP),
+     .prepare = lease_two, .act = act_forward_all, .expect = expect_nothing, .good = good_zero},
     {.name = "put_batch", .side = MAIN_PUT, .modes = ALL_MODES,
      .states = QUIET | BIT(STATE_ASLEEP) | BIT(STATE_SLEEPS), .prepare = prepare_put_batch,
      .act = act_put_batch, .expect = expect_put_batch, .good = good_put_batch},

@@ -36,6 +36,20 @@ static void answer(shmq_incoming *incoming) {
   EXPECT(shmq_reply_value(incoming, value, NULL, 0), 0);
 }
 
+/* With room for a long answer, which the server writes over the request. */
+static void ask_for_long(int n) {
+  for (int i = 0; i < n; i++) {
+    shmq_ask a = {.op = OP_ECHO, .value = {(uint64_t)i, 0}, .room = 20000};
+    MUST(shmq_request(client, &a, SHMQ_FOREVER, &future[i]));
+  }
+}
+
+static void answer_in_place(shmq_incoming *incoming) {
+  uint64_t value[2] = {incoming->header.value[0] + 100, 0};
+  memset(incoming->data, (int)incoming->header.value[0], 20000);
+  EXPECT(shmq_reply_in_place(incoming, value, 20000), 0);
+}
+
 static int answers_seen(int n) {
   int seen = 0;
   for (int i = 0; i < n; i++) seen += shmq_poll(future[i]);
@@ -152,6 +166,45 @@ static void answers_that_were_not_sent_are_given_by_the_next_server(void) {
   all_answered(ASKED);
 }
 
+static void those_in_place_are_sent_with_the_others(void) {
+  ask_for_long(3);
+  EXPECT(shmq_serve_batch(service, in, 8, SHMQ_NOWAIT), 3);
+  for (int i = 0; i < 3; i++) i % 2 ? answer(in[i]) : answer_in_place(in[i]);
+  EXPECT(answers_seen(3), 0);
+  EXPECT(shmq_service_flush(service), 0);
+  EXPECT(answers_seen(3), 3);
+  for (int i = 0; i < 3; i++) {
+    EXPECT(shmq_await(future[i], &r, PATIENCE), 0);
+    EXPECT(r.value[0], i + 100);
+    EXPECT(r.size, i % 2 ? 0 : 20000);
+    for (size_t k = 0; k < r.size; k++) CHECK(((char *)r.data)[k] == i);
+    shmq_future_free(future[i]);
+  }
+}
+
+static void die_with_answers_in_place(void *unused) {
+  shmq_service *own;
+  (void)unused;
+  MUST(shmq_service_open_fd(&own, fd, SHMQ_NEVER_WAIT | SHMQ_GROUP_ANSWERS));
+  EXPECT(shmq_serve_batch(own, in, 8, SHMQ_NOWAIT), 3);
+  for (int i = 0; i < 2; i++) answer_in_place(in[i]);
+  raise(SIGKILL);
+}
+
+/* It finds them written where the requests were, and needs not be asked to send them. */
+static void those_in_place_are_sent_by_the_next_server(void) {
+  ask_for_long(3);
+  ended(child(die_with_answers_in_place, NULL));
+  EXPECT(answers_seen(3), 0);
+  shmq_recover(shmq_service_segment(service));
+  EXPECT(shmq_serve_batch(service, in, 8, SHMQ_NOWAIT), 1);
+  EXPECT(in[0]->header.value[0], 2);
+  EXPECT(answers_seen(3), 2);
+  answer_in_place(in[0]);
+  EXPECT(shmq_service_flush(service), 0);
+  all_answered(3);
+}
+
 static const struct test_case cases[] = {
     CASE(a_group_is_what_has_come_in_its_order),
     CASE(nonsense_is_told_in_its_place),
@@ -159,6 +212,8 @@ static const struct test_case cases[] = {
     CASE(eight_are_sent_unasked),
     CASE(who_closes_or_waits_has_sent_them),
     CASE(answers_that_were_not_sent_are_given_by_the_next_server),
+    CASE(those_in_place_are_sent_with_the_others),
+    CASE(those_in_place_are_sent_by_the_next_server),
 };
 
 int main(int argc, char **argv) { return RUN_CASES(cases, begin, end, argc, argv); }

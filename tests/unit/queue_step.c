@@ -185,3 +185,75 @@ Test(queue_step, a_stage_that_dies_before_committing_did_nothing) {
   cr_assert_eq(get_number(in), -EAGAIN);
   end();
 }
+
+/* Messages in cells and in blocks go together, and not before. */
+Test(queue_step, several_are_forwarded_as_one_step) {
+  enum { N = SHMQ_COMMIT_MAX / 2 };
+  begin();
+  shmq_message m[N], twin[N];
+  shmq_step steps[2 * N];
+  char long_one[200] = "long";
+  for (int i = 0; i < N; i++) {
+    long_one[5] = (char)i;
+    cr_assert_eq(i % 2 ? put_number(in, (uint64_t)i) : shmq_put(in, long_one, sizeof long_one, SHMQ_NOWAIT), 0);
+    cr_assert_eq(shmq_lease(in, &m[i], SHMQ_NOWAIT), 0);
+    cr_assert_eq(shmq_reserve_forward(in, &m[i], out, &twin[i], SHMQ_NOWAIT), 0);
+    cr_assert_eq(twin[i].size, m[i].size);
+    if (i % 2 == 0) cr_assert_eq(twin[i].data, m[i].data, "the same block");
+    steps[2 * i] = (shmq_step){out, &twin[i]};
+    steps[2 * i + 1] = (shmq_step){in, &m[i]};
+  }
+  cr_assert_eq(get_number(out), -EAGAIN);
+  cr_assert_eq(blocks_free(fd), BLOCKS - N / 2);
+  cr_assert_eq(shmq_commit_all(steps, 2 * N), 0);
+  cr_assert_eq(shmq_join(in, SHMQ_NOWAIT), 0);
+  cr_assert_eq(audit(fd).leaked_blocks, 0);
+  for (int i = 0; i < N; i++) {
+    cr_assert_eq(shmq_lease(out, &m[i], SHMQ_NOWAIT), 0);
+    if (i % 2)
+      cr_assert_eq(number_in(&m[i]), i);
+    else
+      cr_assert_eq(((char *)m[i].data)[5], i);
+    cr_assert_eq(shmq_ack(out, &m[i]), 0);
+  }
+  cr_assert_eq(blocks_free(fd), BLOCKS);
+  end();
+}
+
+Test(queue_step, an_aborted_twin_leaves_the_message) {
+  begin();
+  shmq_message m, twin;
+  char data[200] = "long";
+  cr_assert_eq(shmq_put(in, data, sizeof data, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_lease(in, &m, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_reserve_forward(in, &m, out, &twin, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_abort(out, &twin), 0);
+  cr_assert_eq(blocks_free(fd), BLOCKS - 1);
+  cr_assert_eq(get_number(out), -EAGAIN);
+  cr_assert_str_eq(m.data, "long");
+  cr_assert_eq(shmq_forward(in, &m, out, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_lease(out, &m, SHMQ_NOWAIT), 0);
+  cr_assert_str_eq(m.data, "long");
+  cr_assert_eq(shmq_ack(out, &m), 0);
+  cr_assert_eq(blocks_free(fd), BLOCKS);
+  end();
+}
+
+Test(queue_step, a_twin_needs_a_lease_and_room) {
+  begin();
+  shmq_message m, none = {0}, twin;
+  shmq *stranger = peer(fd, "out");
+  cr_assert_eq(put_number(small, 1), 0);
+  cr_assert_eq(put_number(small, 2), 0);
+  cr_assert_eq(put_number(in, 3), 0);
+  cr_assert_eq(shmq_lease(in, &m, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_reserve_forward(in, &m, small, &twin, SHMQ_NOWAIT), -EAGAIN);
+  cr_assert_eq(shmq_reserve_forward(in, &m, small, &twin, shmq_after_ns(MILLISECOND)), -ETIMEDOUT);
+  cr_assert_eq(shmq_reserve_forward(in, &m, stranger, &twin, SHMQ_NOWAIT), -EINVAL);
+  cr_assert_eq(shmq_reserve_forward(in, &m, NULL, &twin, SHMQ_NOWAIT), -EINVAL);
+  cr_assert_eq(shmq_reserve_forward(in, &m, out, NULL, SHMQ_NOWAIT), -EINVAL);
+  cr_assert_eq(shmq_reserve_forward(in, &none, out, &twin, SHMQ_NOWAIT), -EINVAL);
+  cr_assert_eq(shmq_ack(in, &m), 0);
+  shmq_close(stranger);
+  end();
+}

@@ -308,6 +308,13 @@ SHMQ_API int shmq_commit_all(const shmq_step *steps, int n);
  * block. Errors: as shmq_reserve for `to`; the lease is still held then. */
 SHMQ_API int shmq_forward(shmq *from, shmq_message *message, shmq *to, int64_t deadline_ns);
 
+/* The same with others as one step: reserve in `to` what a leased message will be there. Its bytes are the twin's, in
+ * the same block if it has one, and may still be changed. Commit the twin by an shmq_commit_all that acks `message`, and
+ * by nothing else; or shmq_abort it. Errors: as shmq_forward.
+ * Crash: before the commit the message is delivered again, from where it was. */
+SHMQ_API int shmq_reserve_forward(shmq *from, const shmq_message *message, shmq *to, shmq_message *twin,
+                                  int64_t deadline_ns);
+
 /* ---- state ------------------------------------------------------------------------------- */
 
 /* Refuse puts from now on (-EPIPE); takers get what is left and then -EPIPE. Idempotent. */
