@@ -212,6 +212,19 @@ static const char *call_forward(struct caller *c, struct input *in) {
   return "shmq_forward";
 }
 
+/* The twin is one reservation more, whatever becomes of it and of the message. */
+static const char *call_reserve_forward(struct caller *c, struct input *in) {
+  struct held_message *h = any_held(c, in);
+  unsigned number = any_queue(c, in);
+  shmq_message twin;
+  if (!h || !h->leased || !free_place(c)) return "shmq_reserve_forward";
+  int rc = shmq_reserve_forward(c->queues[h->queue], &h->message, c->queues[number], &twin, deadline(c, in));
+  check_result("shmq_reserve_forward", rc);
+  if (rc == -ESTALE) h->queue = -1;
+  if (rc == 0) hold(c, number, &twin, false);
+  return "shmq_reserve_forward";
+}
+
 /* ---- the rest ---- */
 
 static const char *call_state(struct caller *c, struct input *in) {
@@ -310,7 +323,8 @@ const char *caller_call(struct caller *c, struct input *in) {
   static const char *(*const calls[])(struct caller *, struct input *) = {
       call_put,   call_put,   call_put_with, call_put_batch, call_reserve, call_settle, call_settle,
       call_get,   call_get,   call_get_batch, call_lease,    call_lease,   call_settle, call_commit_all,
-      call_forward, call_state, call_state,  call_wait,      call_event,   call_view,   call_open};
+      call_forward, call_reserve_forward, call_state, call_state, call_wait, call_event, call_view,
+      call_open};
   if (!c->segment) return caller_open(c, c->fd) == 0 ? "shmq_attach_fd" : "nothing";
   return calls[input_below(in, sizeof calls / sizeof *calls)](c, in);
 }
