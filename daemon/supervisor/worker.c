@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "notify.h"
@@ -142,14 +143,18 @@ static void stop(struct child *c) {
   worker_drain(sv, sv->drain_until_ns, sv->storing);
 }
 
-/* One that never became ready cannot serve this configuration; nor does another. */
+/* The first one has ended before it was ready: it cannot serve this configuration, nor can another. If it was killed,
+ * that says nothing of the next. */
+static bool is_hopeless(const struct supervisor *sv, int status) {
+  return !sv->worker.proven && WIFEXITED(status);
+}
+
 static void died(struct child *c, int status) {
   struct supervisor *sv = supervisor_of(c);
-  (void)status;
   source_close(sv->epoll, &sv->worker.channel);
   orphans_condemn(sv, c->died_pid);
   reload_done(sv, -EOWNERDEAD);
-  if (c->state == CHILD_FAILED || !sv->worker.proven) supervisor_fail(sv, -EIO);
+  if (c->state == CHILD_FAILED || is_hopeless(sv, status)) supervisor_fail(sv, -EIO);
 }
 
 void worker_init(struct supervisor *sv) {

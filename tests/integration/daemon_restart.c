@@ -207,6 +207,24 @@ Test(daemon_restart, a_put_is_whole_and_leaves_nothing_behind)
   cr_assert_not(has_temporaries());
 }
 
+/* Whoever waits for the daemon waits a little longer. */
+Test(daemon_restart, a_worker_that_is_killed_before_it_is_ready_is_replaced)
+{
+  for (int i = 0; i < 10; i++) {
+    char ready_fd[16], byte;
+    int ready[2];
+    shmqd_stop(&d, SIGTERM);
+    MUST(pipe(ready));
+    snprintf(ready_fd, sizeof ready_fd, "%d", ready[1]);
+    d.pid = fork();
+    if (d.pid == 0) shmqd_exec(&d, ready_fd);
+    close(ready[1]);
+    shmqd_kill_worker(&d);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+  }
+}
+
 Test(daemon_restart, a_worker_that_dies_too_often_ends_the_daemon)
 {
   end();
