@@ -80,7 +80,6 @@ static void let_go(shmq *q) {
                (q->consumer_epoch && q->consumer_epoch == s->join_epoch);
   if (!s->me || (q->held == 0 && !roles)) return;
   shmq__recover_queue(s, s->me, q->number, SHMQ_REASON_NACKED);
-  shmq__recover_blocks(s, s->me);
 }
 
 void shmq_close(shmq *q) {

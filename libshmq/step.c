@@ -22,6 +22,13 @@ static void release_item(struct shmq__txn_item *item, const struct shmq__held *h
   item->block = held->block;
 }
 
+/* Two reservations of one block: two twins of one message. A lease and its twin share theirs. */
+static bool are_one_block(const struct shmq__txn_item *item, const struct shmq__held *held,
+                          enum shmq__hold hold) {
+  if (hold != HOLD_RESERVED || held->block < 0 || !item->word || !cell_in_block(item->word)) return false;
+  return block_ref_glance(cell_payload(item->ring, item->position)).index == (uint32_t)held->block;
+}
+
 static void signal_step(shmq *q, bool published) {
   struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
   if (published) {
@@ -41,12 +48,12 @@ int shmq_commit_all(const shmq_step *steps, int n) {
     struct shmq__held held;
     if (!steps[i].queue || !steps[i].message) return -EINVAL;
     if (steps[i].queue->segment != steps[0].queue->segment) return -EINVAL;
-    for (int j = 0; j < i; j++)
-      if (steps[j].message == steps[i].message) return -EINVAL;
     enum shmq__hold hold = shmq__message_hold(steps[i].message);
     if (hold != HOLD_LEASED && hold != HOLD_RESERVED) return -EINVAL;
     int rc = shmq__message_held(steps[i].queue, steps[i].message, hold, &held);
     if (rc < 0) return rc;
+    for (int j = 0; j < i; j++)
+      if (steps[j].message == steps[i].message || are_one_block(&items[j], &held, hold)) return -EINVAL;
     if (hold == HOLD_RESERVED)
       publish_item(&items[i], &held, steps[i].message->size);
     else

@@ -110,11 +110,15 @@ static void settle_queue(struct recovery *rec, uint32_t number) {
   shmq__event_wake_all(&q->idle);
 }
 
-void shmq__recover_blocks(struct shmq_segment *s, uint32_t i) {
+static bool is_of_queue(const struct shmq_segment *s, uint64_t b, uint32_t queue) {
+  return block_ring(b) < s->geometry.rings && s->rings[block_ring(b)].queue == queue;
+}
+
+static void free_blocks(struct shmq_segment *s, uint32_t i, const uint32_t *queue) {
   for (uint32_t at = 0; at < s->geometry.blocks; at++) {
     uint64_t b = a_load_relaxed(block_word(s, at));
-    if (block_owner(b) != i || shmq__block_is_referred(s, at, b)) continue;
-    (void)a_cas(block_word(s, at), &b, 0);
+    if (block_owner(b) != i || (queue && !is_of_queue(s, b, *queue))) continue;
+    if (!shmq__block_is_referred(s, at, b)) (void)a_cas(block_word(s, at), &b, 0);
   }
   if (s->geometry.blocks > 0) shmq__event_wake_all(&s->header->block_freed);
 }
@@ -141,6 +145,7 @@ void shmq__recover_queue(struct shmq_segment *s, uint32_t i, uint32_t queue,
                          enum shmq_reason reason) {
   struct recovery rec = recovery_of(s, i, reason);
   settle_queue(&rec, queue);
+  free_blocks(s, i, &queue); /* what it has reserved in others no cell refers to either */
 }
 
 void shmq__recover(struct shmq_segment *s, uint32_t i, enum shmq_reason reason) {
@@ -148,7 +153,7 @@ void shmq__recover(struct shmq_segment *s, uint32_t i, enum shmq_reason reason) 
   (void)shmq__txn_replay(s, i); /* first: what was decided rolls forward, all else back */
   CRASHPOINT("recover.replayed");
   for (uint32_t q = 0; q < s->geometry.queues; q++) settle_queue(&rec, q);
-  shmq__recover_blocks(s, i); /* after the cells: they say which blocks live */
+  free_blocks(s, i, NULL); /* after the cells: they say which blocks live */
   CRASHPOINT("recover.blocks");
   release_role(&s->header->guard, i);
   a_store(&slot_of(s, i)->redelivers, 0u);

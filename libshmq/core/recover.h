@@ -15,10 +15,8 @@
 /* Settle everything participant i holds in the whole segment, roles included, and mark its slot clean. */
 void shmq__recover(struct shmq_segment *s, uint32_t i, enum shmq_reason reason);
 
-/* The same for one queue of the living caller, whose handle closes; the slot stays as it is. */
+/* The same for one queue of the living caller, whose handle closes, and the blocks that it has reserved there; the slot
+ * stays as it is. */
 void shmq__recover_queue(struct shmq_segment *s, uint32_t i, uint32_t queue, enum shmq_reason reason);
-
-/* Free the blocks that i answers for and no cell refers to. */
-void shmq__recover_blocks(struct shmq_segment *s, uint32_t i);
 
 #endif

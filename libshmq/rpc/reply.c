@@ -138,6 +138,7 @@ static int put_reply(shmq_incoming *in, shmq *reply, shmq_reply_header *h,
   size_t size = sizeof *h + h->data_bytes;
   write_reply(bytes, in, h, p);
   int rc = shmq_put(reply, bytes, size, SHMQ_NOWAIT);
+  if (rc == -EAGAIN) (void)shmq_service_flush(in->service);
   while (rc && worth_waiting(in, SHMQ_FOREVER, &rc))
     rc = shmq_put(reply, bytes, size, shmq_after_ns(LOOK_NS));
   return rc;
@@ -353,6 +354,7 @@ int shmq_reply_stream(shmq_incoming *in, const void *data, size_t size, int64_t 
   if (in->state != INCOMING_OPEN) return -ESTALE;
   if (is_cast(in)) return 0;
   struct reply_slot *slot = shmq__slot_of(in->service, &in->header);
+  (void)shmq_service_flush(in->service); /* parts stand behind what is kept back, and make no room either */
   int rc = wait_for_part_room(in, slot->reply, deadline_ns);
   if (rc) return rc;
   shmq_reply_header h = {.flags = SHMQ_REPLY_MORE, .executed = SHMQ_EXECUTED_YES};

@@ -182,6 +182,23 @@ static void those_in_place_are_sent_with_the_others(void) {
   }
 }
 
+/* It would stand behind them, unseen. */
+static void a_part_of_a_stream_sends_them(void) {
+  ask(2);
+  EXPECT(shmq_serve_batch(service, in, 8, SHMQ_NOWAIT), 2);
+  answer(in[0]);
+  EXPECT(answers_seen(1), 0);
+  EXPECT(shmq_reply_stream(in[1], "part", 4, SHMQ_NOWAIT), 0);
+  EXPECT(answers_seen(1), 1);
+  answer(in[1]);
+  EXPECT(shmq_service_flush(service), 0);
+  EXPECT(shmq_await(future[0], &r, PATIENCE), 0);
+  shmq_future_free(future[0]);
+  EXPECT(shmq_await(future[1], &r, PATIENCE), 0);
+  EXPECT(r.size, 4);
+  shmq_future_free(future[1]);
+}
+
 static void die_with_answers_in_place(void *unused) {
   shmq_service *own;
   (void)unused;
@@ -214,6 +231,7 @@ static const struct test_case cases[] = {
     CASE(answers_that_were_not_sent_are_given_by_the_next_server),
     CASE(those_in_place_are_sent_with_the_others),
     CASE(those_in_place_are_sent_by_the_next_server),
+    CASE(a_part_of_a_stream_sends_them),
 };
 
 int main(int argc, char **argv) { return RUN_CASES(cases, begin, end, argc, argv); }

@@ -239,6 +239,41 @@ Test(queue_step, an_aborted_twin_leaves_the_message) {
   end();
 }
 
+Test(queue_step, a_message_has_one_twin) {
+  begin();
+  shmq_message m, twin[2];
+  char data[200] = "long";
+  cr_assert_eq(shmq_put(in, data, sizeof data, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_lease(in, &m, SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_reserve_forward(in, &m, out, &twin[0], SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_reserve_forward(in, &m, small, &twin[1], SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_commit_all((shmq_step[]){{out, &twin[0]}, {small, &twin[1]}, {in, &m}}, 3), -EINVAL);
+  cr_assert_eq(shmq_abort(small, &twin[1]), 0);
+  cr_assert_eq(shmq_commit_all((shmq_step[]){{in, &m}, {out, &twin[0]}}, 2), 0);
+  cr_assert_eq(shmq_get(out, data, sizeof data, SHMQ_NOWAIT), (int)sizeof data);
+  cr_assert_eq(blocks_free(fd), BLOCKS);
+  end();
+}
+
+/* What is reserved in another queue is not its. */
+Test(queue_step, a_handle_that_closes_takes_no_block_of_another_queue) {
+  begin();
+  shmq_message m[BLOCKS];
+  shmq *other = opened(in->segment, "small"); /* the one that closes: the last of its queue, holding something */
+  shmq_close(small);
+  small = other;
+  cr_assert_eq(shmq_reserve(out, 200, &m[0], SHMQ_NOWAIT), 0);
+  cr_assert_eq(shmq_reserve(small, 200, &m[1], SHMQ_NOWAIT), 0);
+  shmq_close(small);
+  cr_assert_eq(blocks_free(fd), BLOCKS - 1, "its own went back");
+  memset(m[0].data, 1, 200);
+  cr_assert_eq(shmq_commit(out, &m[0]), 0);
+  cr_assert_eq(audit(fd).damaged, 0);
+  cr_assert_eq(blocks_free(fd), BLOCKS - 1);
+  small = opened(in->segment, "small");
+  end();
+}
+
 Test(queue_step, a_twin_needs_a_lease_and_room) {
   begin();
   shmq_message m, none = {0}, twin;

@@ -289,7 +289,8 @@ SHMQ_API int shmq_service_create_memfd(const shmq_service_options *options, int 
 #define SHMQ_NEVER_WAIT 0x100u
 /* Answers are written at once and sent together, as one step with the ends of their requests, by shmq_service_flush:
  * or when there are eight, before a call of shmq_serve waits, and at the close. Those whose requests were put aside, those
- * that are not in place and whose requests would not be executed again, and those to what shmq_serve refuses, go at once. */
+ * that are not in place and whose requests would not be executed again, and those to what shmq_serve refuses, go at once;
+ * an asker sees its answers in order. A part of a stream sends what is kept. */
 #define SHMQ_GROUP_ANSWERS 0x200u
 
 /* Become a server of it. flags: SHMQ_SPIN, SHMQ_NOSPIN, SHMQ_NEVER_WAIT, SHMQ_GROUP_ANSWERS. Errors: as shmq_attach;

@@ -310,7 +310,7 @@ SHMQ_API int shmq_forward(shmq *from, shmq_message *message, shmq *to, int64_t d
 
 /* The same with others as one step: reserve in `to` what a leased message will be there. Its bytes are the twin's, in
  * the same block if it has one, and may still be changed. Commit the twin by an shmq_commit_all that acks `message`, and
- * by nothing else; or shmq_abort it. Errors: as shmq_forward.
+ * by nothing else; or shmq_abort it. A message has one twin at a time. Errors: as shmq_forward.
  * Crash: before the commit the message is delivered again, from where it was. */
 SHMQ_API int shmq_reserve_forward(shmq *from, const shmq_message *message, shmq *to, shmq_message *twin,
                                   int64_t deadline_ns);
