@@ -216,12 +216,6 @@ Test(daemon_guard, a_segment_that_is_cut_short_costs_nobody_else_anything)
   shmq_client_close(c);
 }
 
-static int descriptors_of(pid_t pid) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-  return count_entries(path);
-}
-
 /* The rest is everybody else's. */
 Test(daemon_guard, a_guard_takes_half_of_the_descriptors)
 {

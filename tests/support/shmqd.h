@@ -129,6 +129,12 @@ static inline pid_t shmqd_worker(const struct shmqd *d) {
   return pid;
 }
 
+static inline int descriptors_of(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+  return count_entries(path);
+}
+
 /* The most memory that its worker ever had, in KiB. */
 static inline long shmqd_most_memory(const struct shmqd *d) {
   char path[64], line[128];
