@@ -21,7 +21,7 @@
 #include "session.h"
 #include "world.h"
 
-enum { STEPS_MAX = 120, RUNS_OF_A_DAEMON = 512, TURNS_TO_END = 10000, REQUEST_MAX = 6000 };
+enum { STEPS_MAX = 120, RUNS_OF_A_DAEMON = 512, TURNS_AT_ONCE = 100, TURNS_TO_END = 20000, REQUEST_MAX = 6000 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void __wrap_say(enum say_level level, const char *format, ...);
@@ -93,11 +93,16 @@ static void daemon_stop(void) {
   (void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static void turn(void) {
+static void turn_until(int64_t deadline_ns) {
+  alarms_run(&shard.alarms); /* a log's batch may wait for company */
   (void)sessions_turn(&shard);
   resources_turn(&shard);
-  check(io_run(shard.io, SHMQ_NOWAIT) >= 0, "the loop");
+  sessions_send(&shard);
+  check(io_run(shard.io, deadline_ns) >= 0, "the loop");
+  sessions_send(&shard);
 }
+
+static void turn(void) { turn_until(SHMQ_NOWAIT); }
 
 /* ---- the client ---- */
 
@@ -250,7 +255,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   client_close(&c);
   for (int i = 0; shard.sessions; i++) {
     check(i < TURNS_TO_END, "a session whose client has gone does not end");
-    turn();
+    turn_until(i < TURNS_AT_ONCE ? SHMQ_NOWAIT : shmq_after_ns(1000000)); /* the disk may be slow */
   }
   return 0;
 }
