@@ -25,7 +25,7 @@ void shmq__message_fill(shmq_message *m, const shmq *q, const struct shmq__held 
   m->opaque[0] = tag_make(q, held->ring, hold);
   m->opaque[1] = (uint32_t)held->word;
   m->opaque[2] = (uint32_t)(held->word >> 32);
-  m->opaque[3] = (uint32_t)(held->block + 1);
+  m->opaque[MESSAGE_BLOCK] = (uint32_t)(held->block + 1);
   m->opaque[4] = q->segment->join_epoch;
 }
 
@@ -43,7 +43,7 @@ int shmq__message_held(const shmq *q, const shmq_message *m, enum shmq__hold hol
   *held = (struct shmq__held){.ring = &q->rings[band],
                               .position = m->position,
                               .word = (uint64_t)m->opaque[2] << 32 | m->opaque[1],
-                              .block = (int64_t)m->opaque[3] - 1};
+                              .block = (int64_t)m->opaque[MESSAGE_BLOCK] - 1};
   if (unlikely(a_load(cell_word(held->ring, held->position)) != held->word)) return -ESTALE;
   uint64_t room = held->block >= 0 ? q->segment->geometry.block_bytes : held->ring->payload_bytes;
   return unlikely(hold == HOLD_RESERVED && m->size > room) ? -EMSGSIZE : 0;

@@ -157,7 +157,8 @@ int shmq__held_charge(shmq *q, struct shmq__held *held);
 /* The same, and where the payload is; a damaged message is disposed of. -EBADMSG. */
 int shmq__held_payload(shmq *q, struct shmq__held *held, void **data, size_t *size);
 
-/* What a message's opaque words say; and back. */
+/* What a message's opaque words say; and back. One of them is its block's index + 1, or 0. */
+enum { MESSAGE_BLOCK = 3 };
 void shmq__message_fill(shmq_message *message, const shmq *q, const struct shmq__held *held,
                         enum shmq__hold hold, void *data, size_t size);
 /* 0, -EINVAL not a message in that state, -ESTALE held by an earlier join, the parent, or nobody. */

@@ -22,11 +22,11 @@ static void release_item(struct shmq__txn_item *item, const struct shmq__held *h
   item->block = held->block;
 }
 
-/* Two reservations of one block: two twins of one message. A lease and its twin share theirs. */
-static bool are_one_block(const struct shmq__txn_item *item, const struct shmq__held *held,
-                          enum shmq__hold hold) {
-  if (hold != HOLD_RESERVED || held->block < 0 || !item->word || !cell_in_block(item->word)) return false;
-  return block_ref_glance(cell_payload(item->ring, item->position)).index == (uint32_t)held->block;
+/* The same message, or two reservations of one block, which are two twins of one. A lease and its twin share theirs. */
+static bool exclude_each_other(const shmq_message *a, const shmq_message *b) {
+  if (a == b) return true;
+  return a->opaque[MESSAGE_BLOCK] && a->opaque[MESSAGE_BLOCK] == b->opaque[MESSAGE_BLOCK] &&
+         shmq__message_hold(a) == HOLD_RESERVED && shmq__message_hold(b) == HOLD_RESERVED;
 }
 
 static void signal_step(shmq *q, bool published) {
@@ -53,7 +53,7 @@ int shmq_commit_all(const shmq_step *steps, int n) {
     int rc = shmq__message_held(steps[i].queue, steps[i].message, hold, &held);
     if (rc < 0) return rc;
     for (int j = 0; j < i; j++)
-      if (steps[j].message == steps[i].message || are_one_block(&items[j], &held, hold)) return -EINVAL;
+      if (exclude_each_other(steps[j].message, steps[i].message)) return -EINVAL;
     if (hold == HOLD_RESERVED)
       publish_item(&items[i], &held, steps[i].message->size);
     else

@@ -242,12 +242,17 @@ static bool good_lease_batch(const struct world *w) {
 
 /* ---- several as one step ---- */
 
-static void prepare_step(struct world *w, struct actor *a) {
+static void lease_two(struct world *w, struct actor *a) {
   for (int i = 0; i < 2; i++) {
     if (shmq_lease(a->main, &a->message[i], SHMQ_NOWAIT) < 0)
       w->page->stage = 9;
     else
       note_held(w, &a->message[i], i);
+  }
+}
+static void prepare_step(struct world *w, struct actor *a) {
+  lease_two(w, a);
+  for (int i = 0; i < 2; i++) {
     if (shmq_reserve(a->out, a->size, &a->message[2 + i], SHMQ_NOWAIT) < 0)
       w->page->stage = 9;
     else
@@ -281,14 +286,6 @@ static void act_forward(struct world *w, struct actor *a) {
   w->page->result = shmq_forward(a->main, &a->message[0], a->out, a->deadline);
 }
 
-static void lease_two(struct world *w, struct actor *a) {
-  for (int i = 0; i < 2; i++) {
-    if (shmq_lease(a->main, &a->message[i], SHMQ_NOWAIT) < 0)
-      w->page->stage = 9;
-    else
-      note_held(w, &a->message[i], i);
-  }
-}
 static void act_forward_all(struct world *w, struct actor *a) {
   shmq_step steps[4];
   int rc = w->page->stage == 9 ? -EPROTO : 0;
