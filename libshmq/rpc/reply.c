@@ -107,20 +107,11 @@ static bool is_kept(const shmq_incoming *in) {
   return in->service->flags & SHMQ_GROUP_ANSWERS && !in->aside && in->message.data;
 }
 
-/* Where the reserved answer goes: at once to where it is kept, for a copy of what was just written waits for all
- * stores before it, the answer's among them. */
-static shmq_message *answer_of(shmq_incoming *in, bool as_one, shmq_message *own) {
-  shmq_service *s = in->service;
-  return as_one && is_kept(in) ? &s->kept[s->kept_count].answer : own;
-}
-
 /* If we die with answers kept back, none of them was given: their requests are delivered again. */
 static int keep_back(shmq_incoming *in, shmq *reply, const shmq_message *m) {
   shmq_service *s = in->service;
-  struct kept_answer *k = &s->kept[s->kept_count++];
-  k->queue = reply;
-  if (m != &k->answer) k->answer = *m; /* others were sent meanwhile */
-  k->request = in->message;
+  s->kept[s->kept_count++] =
+      (struct kept_answer){.queue = reply, .answer = *m, .request = in->message};
   in->message.data = NULL;
   return s->kept_count == GROUP_MAX ? shmq_service_flush(s) : 0;
 }
@@ -154,11 +145,11 @@ static int publish(shmq_incoming *in, shmq_reply_header *h, const struct payload
   bool as_one = last && shmq__repeats(in->service, &in->header);
   bool is_short = bytes <= SHORT_BYTES - sizeof *h && bytes <= in->service->cell_bytes - sizeof *h;
   if (is_short && !as_one) return put_reply(in, slot->reply, h, p);
-  shmq_message own, *m = answer_of(in, as_one, &own);
-  int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, m);
+  shmq_message m;
+  int rc = reserve_reply(in, slot->reply, sizeof *h + bytes, &m);
   if (rc) return rc;
-  write_reply(m->data, in, h, p);
-  return commit_reply(in, slot->reply, m, as_one);
+  write_reply(m.data, in, h, p);
+  return commit_reply(in, slot->reply, &m, as_one);
 }
 
 /* If we die right after this, the next server finds the mark; right before, it was not begun. */
@@ -216,7 +207,7 @@ static int pass_on(shmq_incoming *in, shmq *reply, shmq_message *twin, int64_t d
 static int forward(shmq_incoming *in) {
   shmq_service *s = in->service;
   shmq *reply = shmq__slot_of(s, &in->header)->reply;
-  shmq_message *twin = s->group > 1 && is_kept(in) ? &s->kept[s->kept_count].answer : NULL;
+  shmq_message own, *twin = s->group > 1 && is_kept(in) ? &own : NULL;
   int rc = pass_on(in, reply, twin, SHMQ_NOWAIT);
   if (rc == -EAGAIN) (void)shmq_service_flush(s); /* what is kept back makes no room */
   while (worth_waiting(in, SHMQ_FOREVER, &rc))
