@@ -47,7 +47,7 @@ void shmq__settle_done(shmq *q, const struct shmq__held *held) {
 void shmq__settle_returned(shmq *q, const struct shmq__held *held, uint32_t attempts,
                            int64_t not_before_ns, const shmq_cause *cause) {
   const shmq__ring_view *r = held->ring;
-  if (ring_tracked(r)) {
+  if (r->tracked) {
     struct shmq__stamp *stamp = cell_stamp(r, held->position);
     if (cause) stamp->cause = *cause;
     stamp->not_before_ns = not_before_ns;
@@ -84,7 +84,7 @@ static bool bury(shmq *q, struct shmq__held *held, enum shmq_reason reason) {
   shmq__event *event;
   if (!dead_letter_queue(q, &dead)) return false;
   shmq_cause cause = {.pid = -1, .status = -1, .reason = (int32_t)reason};
-  if (ring_tracked(held->ring) && reason != SHMQ_REASON_EXPIRED)
+  if (held->ring->tracked && reason != SHMQ_REASON_EXPIRED)
     cause = cell_stamp(held->ring, held->position)->cause;
   cause.attempts = cell_attempts(held->word);
   if (cause.when_ns == 0) cause.when_ns = shmq__wall_clock_ns();
@@ -117,7 +117,7 @@ struct scan {
 };
 
 static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
-  if (!ring_tracked(r)) return false;
+  if (!r->tracked) return false;
   int64_t due = (int64_t)glance(&cell_stamp(r, p)->not_before_ns);
   if (due == 0) return false;
   if (scan->now_ns == 0) scan->now_ns = shmq__now_ns();
@@ -131,7 +131,7 @@ static bool not_due(struct scan *scan, const shmq__ring_view *r, uint64_t p) {
 static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uint64_t p,
                                 uint64_t w) {
   if (past_limit(scan->q, w)) return SHMQ_REASON_DIED;
-  int64_t expires = ring_tracked(r) ? (int64_t)glance(&cell_stamp(r, p)->expires_ns) : 0;
+  int64_t expires = r->tracked ? (int64_t)glance(&cell_stamp(r, p)->expires_ns) : 0;
   if (expires == 0) return SHMQ_REASON_NONE;
   if (scan->now_ns == 0) scan->now_ns = shmq__now_ns();
   return scan->now_ns >= expires ? SHMQ_REASON_EXPIRED : SHMQ_REASON_NONE;
@@ -247,7 +247,7 @@ int shmq__keep_deliverable(shmq *q, const shmq__ring_view *r, uint64_t first, in
         .ring = r, .position = position_add(first, (uint64_t)i), .word = words[i], .block = -1};
     if (unlikely(cell_kind(words[i]) == CELL_TOMBSTONE))
       shmq__settle_done(q, &out[kept]);
-    else if (likely(!ring_tracked(r)) || deliverable(q, &out[kept]))
+    else if (likely(!r->tracked) || deliverable(q, &out[kept]))
       kept++;
   }
   return kept;

@@ -224,7 +224,7 @@ int shmq_nack_with(shmq *q, shmq_message *message, int64_t delay_ns, const shmq_
   shmq_cause given = {.status = -1, .reason = SHMQ_REASON_NACKED};
   if (cause) given = *cause;
   if (given.pid == 0) given.pid = a_load(&slot_of(q->segment, q->segment->me)->pid);
-  if (given.when_ns == 0 && ring_tracked(held.ring)) given.when_ns = shmq__wall_clock_ns();
+  if (given.when_ns == 0 && held.ring->tracked) given.when_ns = shmq__wall_clock_ns();
   given.attempts = attempts;
   int64_t not_before = delay_ns > 0 ? time_add(shmq__now_ns(), delay_ns) : 0;
   shmq__settle_returned(q, &held, attempts, not_before, &given);

@@ -199,7 +199,7 @@ static void look_at(const struct shmq_segment *s, const shmq__ring_view *r, uint
     return;
   }
   if (data) memcpy(data, payload, info->size < data_bytes ? info->size : data_bytes);
-  if (ring_tracked(r)) {
+  if (r->tracked) {
     const struct shmq__stamp *stamp = cell_stamp(r, p);
     info->not_before_ns = stamp->not_before_ns;
     info->expires_ns = stamp->expires_ns;

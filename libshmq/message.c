@@ -60,7 +60,7 @@ int shmq_message_cause(const shmq *q, const shmq_message *m, shmq_cause *cause) 
   struct shmq__held held;
   int rc = shmq__message_held(q, m, HOLD_LEASED, &held);
   if (rc < 0) return rc;
-  if (!ring_tracked(held.ring)) return -ENODATA;
+  if (!held.ring->tracked) return -ENODATA;
   *cause = cell_stamp(held.ring, held.position)->cause;
   return cause->reason == SHMQ_REASON_NONE ? -ENODATA : 0;
 }

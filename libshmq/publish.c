@@ -53,7 +53,7 @@ int shmq__reserve(shmq *q, size_t size, const struct shmq__post *post, struct sh
     shmq__give_up(q, out);
     return -EPIPE;
   }
-  if (unlikely(ring_tracked(r))) stamp_reservation(q, out, post);
+  if (unlikely(r->tracked)) stamp_reservation(q, out, post);
   return 0;
 }
 

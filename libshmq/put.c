@@ -33,10 +33,12 @@ static void give_up_run(shmq *q, uint64_t first, int n) {
   }
 }
 
-/* Fill the first line last: a taker polls it for the cell's word, and each of its looks takes the line from us. */
-static inline void fill_cell(unsigned char *payload, const void *data, uint32_t size) {
+/* Fill the line of the word last: a taker polls it, and each of its looks takes the line from us. */
+static inline void fill_cell(const shmq__ring_view *r, uint64_t position, const void *data,
+                             uint32_t size) {
   const uint32_t first = SHMQ__LINE - 8;
-  if (size > first) {
+  unsigned char *payload = cell_payload(r, position);
+  if (size > first && r->payload_offset < r->beyond_offset) {
     memcpy(payload + first, (const char *)data + first, size - first);
     atomic_signal_fence(memory_order_seq_cst);
     memcpy(payload, data, first);
@@ -83,7 +85,7 @@ static inline int put_cell(shmq *q, const void *data, size_t size) {
   uint64_t p;
   int rc = claim_run(q, 1, &p);
   if (unlikely(rc < 0)) return rc;
-  fill_cell(cell_payload(r, p), data, (uint32_t)size);
+  fill_cell(r, p, data, (uint32_t)size);
   publish_cell(q, r, p, size, true);
   published_run(q, p, 1);
   return 0;
@@ -97,7 +99,7 @@ static int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
   if (unlikely(got < 0)) return got;
   for (int i = 0; i < got; i++) {
     uint64_t p = position_add(first, (uint64_t)i);
-    fill_cell(cell_payload(r, p), iov[i].iov_base, (uint32_t)iov[i].iov_len);
+    fill_cell(r, p, iov[i].iov_base, (uint32_t)iov[i].iov_len);
   }
   /* The first last: a taker polls it, and then finds the whole run; until then it leaves us our lines. */
   for (int i = got - 1; i >= 0; i--)

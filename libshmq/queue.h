@@ -204,12 +204,23 @@ int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_c
 
 /* Small copies without a call: the two halves overlap. */
 static inline void copy_bytes(void *to, const void *from, size_t n) {
+  typedef uint64_t quarter __attribute__((vector_size(16)));
   if (n - 8 <= 8) {
     uint64_t first, last;
     memcpy(&first, from, 8);
     memcpy(&last, (const char *)from + n - 8, 8);
     memcpy(to, &first, 8);
     memcpy((char *)to + n - 8, &last, 8);
+  } else if (n - 32 <= 32) {
+    quarter a, b, c, d;
+    memcpy(&a, from, 16);
+    memcpy(&b, (const char *)from + 16, 16);
+    memcpy(&c, (const char *)from + n - 32, 16);
+    memcpy(&d, (const char *)from + n - 16, 16);
+    memcpy(to, &a, 16);
+    memcpy((char *)to + 16, &b, 16);
+    memcpy((char *)to + n - 32, &c, 16);
+    memcpy((char *)to + n - 16, &d, 16);
   } else if (n > 0) {
     memcpy(to, from, n);
   }

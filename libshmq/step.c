@@ -105,7 +105,7 @@ int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_c
   size_t size;
   int rc = reserve_twin(from, held, to, &out, &size, event);
   if (rc < 0) return rc;
-  if (cause && ring_tracked(out.ring)) cell_stamp(out.ring, out.position)->cause = *cause;
+  if (cause && out.ring->tracked) cell_stamp(out.ring, out.position)->cause = *cause;
   move(from, held, to, &out, size);
   return 0;
 }

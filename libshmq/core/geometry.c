@@ -45,19 +45,42 @@ uint64_t shmq__checksum(const struct shmq__header *header,
   return hash;
 }
 
-/* A cell is its word, the stamp of tracked queues, and the payload. Small cells share a line without
- * straddling it; longer ones have their lines to themselves, so that a taker who polls a cell's word does not
- * take the line from whoever writes the end of the cell before it. */
-static uint32_t stride_of(const struct shmq__queue_config *config) {
-  uint32_t bytes = 8 + config->message_bytes;
-  if (config->flags & SHMQ__TRACKED) bytes += (uint32_t)sizeof(struct shmq__stamp);
-  if (bytes <= 64) return bytes <= 16 ? 16 : power_of_two(bytes);
-  return (uint32_t)align_up(bytes, SHMQ__LINE);
+/* How the cells of a ring lie: shmq__ring_view has the fields. */
+struct cells {
+  uint32_t stride;
+  uint64_t payload_offset;
+  uint64_t beyond_offset;
+  uint64_t bytes; /* of all */
+};
+
+/* A cell is its head (its word, and the stamp of tracked queues) and its payload. Small cells share a line without straddling
+ * it. Longer ones have their lines to themselves, so that a taker who polls a cell's word does not take the line from
+ * whoever writes the end of the cell before it; and so has the payload, where that costs no line. If it is one line,
+ * payloads stand in an array of their own: next to its head, each would be fetched for whoever polls the head. */
+static struct cells cells_of(const struct shmq__queue_config *config) {
+  uint32_t head = config->flags & SHMQ__TRACKED ? 8 + (uint32_t)sizeof(struct shmq__stamp) : 8;
+  uint32_t payload = config->message_bytes, bytes = head + payload;
+  uint64_t capacity = config->capacity;
+  if (bytes <= SHMQ__LINE) {
+    uint32_t stride = bytes <= 16 ? 16 : power_of_two(bytes);
+    return (struct cells){
+        .stride = stride, .payload_offset = head, .bytes = align_up(capacity * stride, SHMQ__LINE)};
+  }
+  if (payload <= SHMQ__LINE)
+    return (struct cells){.stride = SHMQ__LINE,
+                          .payload_offset = capacity * SHMQ__LINE,
+                          .beyond_offset = capacity * SHMQ__LINE,
+                          .bytes = capacity * 2 * SHMQ__LINE};
+  uint32_t stride = (uint32_t)align_up(bytes, SHMQ__LINE);
+  return (struct cells){.stride = stride,
+                        .payload_offset = SHMQ__LINE + payload <= stride ? SHMQ__LINE : head,
+                        .beyond_offset = SHMQ__LINE,
+                        .bytes = capacity * stride};
 }
 
 static uint64_t ring_bytes(const struct shmq__queue_config *config) {
   uint64_t records = align_up((uint64_t)config->capacity * 8, SHMQ__LINE);
-  uint64_t bytes = align_up((uint64_t)config->capacity * stride_of(config), SHMQ__LINE);
+  uint64_t bytes = cells_of(config).bytes;
   if (!(config->flags & SHMQ_SINGLE_PRODUCER)) bytes += records;
   if (!(config->flags & SHMQ_SINGLE_CONSUMER)) bytes += records;
   return bytes;
@@ -135,8 +158,7 @@ static void ring_view(shmq__ring_view *view, unsigned char **at, struct shmq__ri
   view->capacity = config->capacity;
   view->mask = config->capacity - 1;
   view->shift = (uint32_t)__builtin_ctz(config->capacity);
-  view->stride = stride_of(config);
-  view->payload_offset = config->flags & SHMQ__TRACKED ? 8 + (uint32_t)sizeof(struct shmq__stamp) : 8;
+  view->tracked = (config->flags & SHMQ__TRACKED) != 0;
   view->payload_bytes = config->message_bytes;
   view->short_bytes =
       config->message_bytes < SHMQ__SHORT_BYTES ? config->message_bytes : SHMQ__SHORT_BYTES;
@@ -149,8 +171,12 @@ static void ring_view(shmq__ring_view *view, unsigned char **at, struct shmq__ri
     view->consumer_records = (_Atomic uint64_t *)(void *)*at;
     *at += records;
   }
+  struct cells cells = cells_of(config);
   view->cells = *at;
-  *at += align_up((uint64_t)config->capacity * view->stride, SHMQ__LINE);
+  view->stride = cells.stride;
+  view->payload_offset = cells.payload_offset;
+  view->beyond_offset = cells.beyond_offset;
+  *at += cells.bytes;
 }
 
 void shmq__ring_views(shmq__ring_view *views, unsigned char *memory, const shmq__geometry *g,

@@ -21,7 +21,7 @@
 #include "shmq/shmq.h"
 
 #define SHMQ__MAGIC UINT64_C(0x31304751514d4853) /* "SHMQQG01", little endian */
-#define SHMQ__LAYOUT_VERSION 1u
+#define SHMQ__LAYOUT_VERSION 2u
 #define SHMQ__LINE 64u
 #define SHMQ__PAGE 4096u
 

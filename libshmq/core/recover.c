@@ -28,7 +28,7 @@ static void give_up(struct recovery *rec, const shmq__ring_view *r, uint64_t p) 
  * nobody reads it before the word says RETURNED. */
 static void give_back(struct recovery *rec, const shmq__ring_view *r, uint64_t p, uint64_t w) {
   uint32_t attempts = cell_attempts(w) + 1;
-  if (ring_tracked(r)) {
+  if (r->tracked) {
     struct shmq__stamp *stamp = cell_stamp(r, p);
     stamp->cause = rec->cause;
     stamp->cause.attempts = attempts;

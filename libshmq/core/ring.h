@@ -72,21 +72,21 @@ static inline bool ring_advance(_Atomic uint64_t *index, _Atomic uint64_t *recor
 __attribute__((always_inline)) /* gcc drops calls of functions that only prefetch */
 static inline void
 ring_prefetch_cell(const shmq__ring_view *r, uint64_t position) {
-  const char *cell = (const char *)cell_word(r, position);
-  __builtin_prefetch(cell);
-  if (r->stride > SHMQ__LINE) prefetch_to_write(cell + SHMQ__LINE);
+  __builtin_prefetch((const void *)cell_word(r, position));
+  if (r->beyond_offset) prefetch_to_write(cell_beyond(r, position));
 }
 
 /* Fetch the message at a position that nobody has taken yet, if it is there: while the one before it is copied, instead of a line at
  * a time once its own word has come. Beyond these lines the processor has seen by itself where it goes. */
-#define RING_LINES_AHEAD 17u
+#define RING_LINES_AHEAD 16u
 __attribute__((always_inline)) static inline void
 ring_prefetch_message(const shmq__ring_view *r, uint64_t position) {
-  const char *cell = (const char *)cell_word(r, position);
   uint64_t w = a_load(cell_word(r, position));
   if (cell_kind(w) != CELL_READY || cell_turn(w) != turn_of(r, position)) return;
-  uint64_t bytes = r->stride < RING_LINES_AHEAD * SHMQ__LINE ? r->stride : RING_LINES_AHEAD * SHMQ__LINE;
-  for (uint64_t at = SHMQ__LINE; at < bytes; at += SHMQ__LINE) __builtin_prefetch(cell + at);
+  const unsigned char *line = cell_beyond(r, position);
+  uint32_t lines = r->stride / SHMQ__LINE - 1;
+  for (uint32_t i = 0; i < lines && i < RING_LINES_AHEAD; i++)
+    __builtin_prefetch(line + i * SHMQ__LINE);
 }
 
 /* Cells that the look at a run is ahead of. */
@@ -136,7 +136,7 @@ static inline bool ring_has_published(const shmq__ring_view *r) {
   uint64_t x = a_load(&r->index->head);
   for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
     uint64_t p = index_position(x), before = x;
-    if (r->stride > SHMQ__LINE) __builtin_prefetch((const char *)cell_word(r, p) + SHMQ__LINE);
+    if (r->beyond_offset) __builtin_prefetch(cell_beyond(r, p));
     uint64_t w = a_load(cell_word(r, p));
     bool published = cell_kind(w) == CELL_READY || cell_kind(w) == CELL_TOMBSTONE;
     if (published && cell_turn(w) == turn_of(r, p)) return true;
@@ -155,7 +155,7 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
     uint64_t p = index_position(x);
     uint32_t n = 0;
     bool too_long = false;
-    if (r->stride > SHMQ__LINE) __builtin_prefetch((const char *)cell_word(r, p) + SHMQ__LINE);
+    if (r->beyond_offset) __builtin_prefetch(cell_beyond(r, p));
     for (; n < want; n++) {
       uint64_t at = position_add(p, n);
       uint64_t w = a_load(cell_word(r, at)); /* C1 */

@@ -21,10 +21,12 @@ typedef struct shmq__ring_view {
   _Atomic uint64_t *consumer_records; /* NULL: single consumer */
   unsigned char *cells;
   uint64_t mask;
-  uint32_t shift;  /* position >> shift is the turn */
-  uint32_t stride; /* bytes of a cell */
-  uint32_t payload_offset;
-  uint32_t payload_bytes; /* longest message in a cell */
+  uint32_t shift;          /* position >> shift is the turn */
+  uint32_t stride;         /* bytes from a cell's word to the next one's, from a payload to the next */
+  uint64_t payload_offset; /* from a cell's word */
+  uint64_t beyond_offset;  /* from a cell's word to its first line that is not the word's, 0: none */
+  bool tracked;            /* a stamp follows each word */
+  uint32_t payload_bytes;  /* longest message in a cell */
   uint32_t short_bytes;   /* longest short one of those */
   uint32_t id;            /* number of the ring in the segment */
   uint32_t queue;         /* number of the queue in the segment */
@@ -109,10 +111,12 @@ static inline struct shmq__block_ref block_ref_glance(const void *payload) {
   memcpy(&ref, &both, sizeof ref);
   return ref;
 }
-static inline struct shmq__stamp *cell_stamp(const shmq__ring_view *r, uint64_t position) {
-  return (struct shmq__stamp *)(void *)(r->cells + (position & r->mask) * r->stride + 8);
+static inline unsigned char *cell_beyond(const shmq__ring_view *r, uint64_t position) {
+  return r->cells + (position & r->mask) * r->stride + r->beyond_offset;
 }
-static inline bool ring_tracked(const shmq__ring_view *r) { return r->payload_offset > 8; }
+static inline struct shmq__stamp *cell_stamp(const shmq__ring_view *r, uint64_t position) {
+  return (struct shmq__stamp *)(void *)(cell_word(r, position) + 1);
+}
 static inline uint32_t turn_of(const shmq__ring_view *r, uint64_t position) {
   return (uint32_t)(position >> r->shift) & TURN_MASK;
 }

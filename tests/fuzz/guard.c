@@ -55,9 +55,13 @@ static void poison_cells(const shmq__ring_view *r) {
   uint32_t payload = r->payload_bytes > sizeof(struct shmq__block_ref)
                          ? r->payload_bytes
                          : (uint32_t)sizeof(struct shmq__block_ref);
-  uint32_t used = r->payload_offset + payload;
-  for (uint32_t i = 0; i < r->capacity; i++)
-    POISON(r->cells + (uint64_t)i * r->stride + used, r->stride - used);
+  uint64_t head = r->tracked ? 8 + sizeof(struct shmq__stamp) : 8;
+  uint64_t payload_at = r->payload_offset % r->stride; /* in the payload's own cell or line */
+  for (uint32_t i = 0; i < r->capacity; i++) {
+    POISON(cell_payload(r, i) + payload, r->stride - payload_at - payload);
+    if (r->payload_offset >= SHMQ__LINE)
+      POISON((unsigned char *)cell_word(r, i) + head, SHMQ__LINE - head);
+  }
 }
 
 void guard_poison(const struct shmq_segment *s) {

@@ -31,7 +31,7 @@ static _Atomic uint64_t *record_at(const shmq__ring_view *r, uint64_t p, bool pr
 }
 
 static _Atomic uint64_t *stamp_word(const shmq__ring_view *r, uint64_t p, struct input *in) {
-  if (!ring_tracked(r)) return cell_word(r, p);
+  if (!r->tracked) return cell_word(r, p);
   return word_in(cell_stamp(r, p), sizeof(struct shmq__stamp), in);
 }
 

@@ -34,14 +34,15 @@ Test(core_geometry, parts_do_not_overlap) {
     cr_assert_eq(single, r->consumer_records == NULL);
     cr_assert_eq((uintptr_t)r->cells % 64, 0);
     cr_assert_eq(r->stride % 16, 0);
-    cr_assert_geq(r->stride, r->payload_offset + r->payload_bytes);
+    cr_assert_geq((void *)cell_payload(r, 0), (void *)(r->cells + (r->tracked ? 48 : 8)));
     if (!single) {
       cr_assert_eq((void *)r->producer_records, (void *)end);
       cr_assert_geq((void *)r->consumer_records, (void *)(end + r->capacity * 8));
       end = (unsigned char *)r->consumer_records + r->capacity * 8;
     }
     cr_assert_geq((void *)r->cells, (void *)end);
-    end = r->cells + (uint64_t)r->capacity * r->stride;
+    bool apart = r->payload_offset >= (uint64_t)r->capacity * r->stride;
+    end = r->cells + (uint64_t)r->capacity * r->stride * (apart ? 2 : 1);
   }
   cr_assert_leq((void *)end, (void *)s->block_words);
   cr_assert_eq((uintptr_t)s->blocks % 4096, 0);
@@ -64,10 +65,43 @@ Test(core_geometry, small_cells_do_not_straddle_lines) {
   }
 }
 
+static void check_long_cells(const shmq_queue_options *o, uint32_t head) {
+  uint32_t bytes = o->message_bytes, together = (head + bytes + 63) / 64, apart = 1 + (bytes + 63) / 64;
+  int fd;
+  shmq *q = fresh_queue(o, &fd);
+  const shmq__ring_view *r = q->rings;
+  cr_assert_eq((uintptr_t)r->cells % 64, 0);
+  cr_assert_eq(r->stride % 64, 0);
+  cr_assert_eq((uintptr_t)cell_payload(r, 0) % 64, apart == together ? 0 : head, "%u", bytes);
+  cr_assert_eq((uintptr_t)cell_beyond(r, 0) % 64, 0);
+  for (uint64_t i = 0; i <= r->mask; i++) {
+    unsigned char *first = cell_payload(r, i), *end = first + bytes;
+    for (uint64_t k = 0; k <= r->mask; k++) {
+      unsigned char *word = (unsigned char *)cell_word(r, k);
+      cr_assert(end <= word || word + head <= first, "%u bytes", bytes);
+      cr_assert(k == i || end <= cell_payload(r, k) || cell_payload(r, k) + bytes <= first);
+    }
+  }
+  shmq_close(q);
+  close(fd);
+}
+
+/* No two cells share a line, a payload begins beside its word only if that saves a line, and none touches another
+ * or a word. */
+Test(core_geometry, long_cells_have_their_lines_to_themselves) {
+  for (uint32_t bytes = 17; bytes <= 1100; bytes++) {
+    shmq_queue_options o = {.capacity = 4, .message_bytes = bytes};
+    if (bytes > 56) check_long_cells(&o, 8);
+    o.flags = SHMQ_TIMED;
+    check_long_cells(&o, 8 + sizeof(struct shmq__stamp));
+  }
+}
+
 Test(core_geometry, a_tracked_cell_has_room_for_its_stamp) {
   shmq_queue_options o = {.capacity = 2, .message_bytes = 8, .flags = SHMQ_TIMED};
   int fd;
   shmq *q = fresh_queue(&o, &fd);
+  cr_assert(q->rings->tracked);
   cr_assert_eq(q->rings->payload_offset, 8 + sizeof(struct shmq__stamp));
   shmq_close(q);
   close(fd);
