@@ -190,6 +190,8 @@ int64_t handle_add(const struct request *r, int fd);
 int handle_fd(const struct request *r, uint64_t handle);
 /* Was it opened with O_DIRECT? */
 bool handle_direct(const struct request *r, uint64_t handle);
+/* A place for what the resource keeps with it, NULL at first, until the handle is closed or its session has left. */
+void **handle_own(const struct request *r, uint64_t handle);
 /* An operation on it begins, ends: the descriptor is closed after the last. */
 void handle_hold(const struct request *r, uint64_t handle);
 void handle_release(const struct request *r, uint64_t handle);
@@ -242,9 +244,11 @@ struct shard {
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   struct session *unsent;   /* those with answers that are kept back */
   unsigned lingering;       /* batches that wait for clients that were just answered */
+  uint64_t takes;           /* raised after requests were taken, or came from another shard */
   _Atomic unsigned session_count;
   _Atomic uint64_t requests;    /* ever taken */
   _Atomic uint64_t redelivered; /* of them, a worker had died of */
+  _Atomic uint64_t mapped;      /* bytes of files that its resources have mapped */
 
   /* With others only: shard.c, away.c. */
   int64_t awake_until_ns; /* it was sent something, and may be sent more */

@@ -23,6 +23,7 @@ struct handle {
   bool direct;
   uint32_t serial;
   uint32_t holds;
+  void *own; /* the resource's */
 };
 
 static uint32_t low_bits(uint64_t value, int bits) {
@@ -116,6 +117,11 @@ int handle_fd(const struct request *r, uint64_t number) {
 bool handle_direct(const struct request *r, uint64_t number) {
   const struct handle *h = find_handle(r, number);
   return h && h->direct;
+}
+
+void **handle_own(const struct request *r, uint64_t number) {
+  struct handle *h = find_handle(r, number);
+  return h && h->resource == r->resource->number ? &h->own : NULL;
 }
 
 static void close_if_unused(struct session *s, struct handle *h) {

@@ -12,8 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Root's daemon serves trees and guards segments that are not root's. */
-static const uint64_t kept = UINT64_C(1) << CAP_DAC_OVERRIDE | UINT64_C(1) << CAP_FOWNER;
+/* Root's daemon serves trees and guards segments that are not root's, and keeps what is read often in memory. */
+static const uint64_t kept = UINT64_C(1) << CAP_DAC_OVERRIDE | UINT64_C(1) << CAP_FOWNER |
+                             UINT64_C(1) << CAP_IPC_LOCK;
 
 static int drop_bounding_set(void) {
   for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)

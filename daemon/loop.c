@@ -30,18 +30,19 @@ static void resolve(const struct daemon *d, struct request *r) {
 
 static void status(const struct daemon *d, struct request *r) {
   unsigned sessions = 0;
-  unsigned long long requests = 0, redelivered = 0;
-  char text[192];
+  unsigned long long requests = 0, redelivered = 0, mapped = 0;
+  char text[224];
   for (const struct shard *s = d->shards; s < d->shards + d->shard_count; s++) {
     sessions += s->session_count;
     requests += s->requests;
     redelivered += s->redelivered;
+    mapped += s->mapped;
   }
   int n = snprintf(text, sizeof text,
                    "io=%s\nshards=%u\nsessions=%u\nrequests=%llu\nredelivered=%llu\n"
-                   "resources=%u\ndraining=%d\nepoch=%u\n",
+                   "resources=%u\nmapped=%llu\ndraining=%d\nepoch=%u\n",
                    io_name(d->shards->io), d->shard_count, sessions, requests, redelivered,
-                   d->resource_count, d->draining, d->epoch);
+                   d->resource_count, mapped, d->draining, d->epoch);
   request_value(r, 0, 0, text, (size_t)n);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A directory tree. Contents go straight between the file and the client's arena: read where the page
- * cache has them (RWF_NOWAIT, no hop), else by the ring. Names that are cached are opened at once,
- * others on a helper thread.
+ * A directory tree. Contents go straight between the file and the client's arena: copied from where the file is mapped,
+ * read where the page cache has them (RWF_NOWAIT, no hop), else by the ring. Names that are cached are opened at
+ * once, others on a helper thread.
  */
 #include "resource/dir.h"
 
@@ -20,6 +20,8 @@ static const struct param params[] = {
      PARAM_LIVE},
     {"cross_mounts", PARAM_FLAG, "no", 0, 0, NULL,
      "whether names may lead into other file systems", PARAM_LIVE},
+    {"mapped", PARAM_BYTES, "64M", 0, INT64_C(1) << 50, NULL,
+     "how much of the files that are read again and again is kept mapped and locked in memory; 0: nothing", PARAM_FIXED},
     RIGHTS_PARAM,
     SHARD_PARAM,
     {0},
@@ -81,6 +83,18 @@ static void submit_read(struct request *r, void (*done)(struct io_op *, int)) {
   io_submit(r->resource->shard->io, &r->op);
 }
 
+/* What is mapped through a handle, NULL: nothing is. */
+static struct mapped_file *file_of(const struct request *r, uint64_t handle) {
+  void **own = handle_own(r, handle);
+  return own ? *own : NULL;
+}
+
+/* The page cache had something there. A GET reads once. */
+static void seen(struct request *r, uint64_t offset) {
+  struct mapped_file *file = r->scratch[READ_OWN] ? NULL : file_of(r, r->scratch[READ_HANDLE]);
+  if (file) mapped_seen(file, r->op.fd, offset);
+}
+
 /* What the page cache has, now; the rest by the ring; until there is enough, or the file ends. */
 static void read_on(struct request *r) {
   while (r->scratch[READ_DONE] < r->scratch[READ_WANTED]) {
@@ -98,6 +112,7 @@ static void read_on(struct request *r) {
     }
     if (n == 0) break;
     r->scratch[READ_DONE] += (uint64_t)n;
+    seen(r, (uint64_t)at);
   }
   finish_read(r, 0);
 }
@@ -136,6 +151,15 @@ static void read_direct(struct request *r) {
   submit_read(r, direct_done);
 }
 
+/* From where the file is mapped, if it is: nothing is held, nothing waits. */
+static bool copy_mapped(struct request *r, uint64_t handle, int fd, uint64_t offset) {
+  void **own = handle_own(r, handle);
+  if (!*own) mapped_file_add(((struct dir *)r->resource)->mapped, r->session, own);
+  ssize_t n = *own ? mapped_read(*own, fd, r->in.data, r->in.room, offset) : -EAGAIN;
+  if (n >= 0) request_in_place(r, (uint64_t)n, 0, (size_t)n);
+  return n >= 0;
+}
+
 static void serve_read(struct request *r) {
   uint64_t handle = request_arg(r, 0), offset = request_arg(r, 1);
   int fd = handle_fd(r, handle);
@@ -143,10 +167,12 @@ static void serve_read(struct request *r) {
     handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
+  bool direct = handle_direct(r, handle);
+  if (!direct && copy_mapped(r, handle, fd, offset)) return;
   handle_hold(r, handle);
   r->op.fd = fd;
   memcpy(r->scratch, (uint64_t[]){0, r->in.room, 0, handle, 0, offset}, sizeof r->scratch);
-  if (handle_direct(r, handle))
+  if (direct)
     read_direct(r);
   else
     read_on(r);
@@ -229,6 +255,8 @@ static void serve_open(struct request *r) {
 }
 
 static void serve_close(struct request *r) {
+  struct mapped_file *file = file_of(r, request_arg(r, 0));
+  if (file) mapped_file_forget(file);
   int rc = handle_close(r, request_arg(r, 0));
   if (rc && rc != -ESTALE) /* that is closed */
     request_error(r, rc, NULL);
@@ -420,6 +448,9 @@ static int dir_open(struct resource *resource) {
   dir_changed(resource);
   dir->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   int rc = dir->root < 0 ? -errno : try_walking(dir);
+  if (!rc)
+    rc = mapped_open(&dir->mapped, resource->shard,
+                     (uint64_t)section_number(resource->section, "mapped"));
   if (!rc) return 0;
   say(SAY_ERROR, "[dir:%s] %s: %s", resource->section->name, path,
       rc == -ENOSYS ? "openat2, which walks its paths, is missing or forbidden" : strerror(-rc));
@@ -427,7 +458,19 @@ static int dir_open(struct resource *resource) {
   return rc;
 }
 
-static void dir_close(struct resource *resource) { close(((struct dir *)resource)->root); }
+static void dir_leave(struct resource *resource, struct session *session) {
+  mapped_leave(((struct dir *)resource)->mapped, session);
+}
+
+static bool dir_idle(const struct resource *resource) {
+  return mapped_is_idle(((const struct dir *)resource)->mapped);
+}
+
+static void dir_close(struct resource *resource) {
+  struct dir *dir = (struct dir *)resource;
+  mapped_close(dir->mapped);
+  close(dir->root);
+}
 
 const struct resource_kind dir_kind = {.section = {"dir", true, params, "A directory tree", true, NULL},
                                        .bytes = sizeof(struct dir),
@@ -435,5 +478,7 @@ const struct resource_kind dir_kind = {.section = {"dir", true, params, "A direc
                                        .operations = operations,
                                        .admit = dir_admit,
                                        .begun = answer_begun,
+                                       .leave = dir_leave,
+                                       .idle = dir_idle,
                                        .changed = dir_changed,
                                        .close = dir_close};

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "daemon.h"
+#include "resource/mapped.h"
 
 struct dir {
   struct resource base;
@@ -17,6 +18,7 @@ struct dir {
   bool writable;
   bool cross_mounts;
   mode_t mode; /* of what is made */
+  struct mapped *mapped;
 };
 
 /* ---- dir_path.c: thread-safe ---- */

@@ -34,7 +34,7 @@ if(TARGET daemon_io)
 endif()
 
 # The whole on each of its rungs, and where io_uring is forbidden.
-set(parts dir dir_escape dir_model guard kv log pool process rights restart session stream timer)
+set(parts dir dir_escape dir_mapped dir_model guard kv log pool process rights restart session stream timer)
 foreach(part IN LISTS parts)
   foreach(rung IN LISTS rungs forbidden)
     set(env SHMQD_DAEMON_IO=${rung} TEST_RUNG=${rung})

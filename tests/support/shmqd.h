@@ -47,6 +47,7 @@ static inline void shmqd_exec(const struct shmqd *d, const char *ready_fd) {
   snprintf(log, sizeof log, "log:log.path=%s/log", d->dir);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getenv("TEST_FORBID_URING")) forbid_calls(SYS_io_uring_setup, SYS_io_uring_register, EPERM);
+  if (getenv("TEST_FORBID_MLOCK")) forbid_calls(SYS_mlock, SYS_mlock, EPERM);
   if (getenv("TEST_FORBID_OPENAT2")) forbid_calls(SYS_openat2, SYS_openat2, ENOSYS);
   execl(program, "shmqd", "-q", "--config", config, "--dir", d->dir, "--ready-fd", ready_fd, "--set",
         tree, "--set", "dir:tree.rights=write", "--set", log, "--set", "log:log.segment_bytes=2M",

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "resource/mapped.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cut.h"
+#include "daemon.h"
+
+enum {
+  WINDOW_BITS = 21,
+  WINDOW_BYTES = 1 << WINDOW_BITS,
+  SLOTS = 64,    /* of a file: windows that are as many apart are not mapped at the same time */
+  HOT_READS = 32 /* a file that is read from end to end in long pieces has fewer in a window */
+};
+static const int64_t sweep_ns = 1000000000; /* who was not read for so long makes room */
+
+struct slot {
+  uint64_t number; /* of the window in the file */
+  uint32_t reads;
+  struct window *window; /* NULL: not mapped, nor about to be */
+};
+
+struct window {
+  struct io_op op; /* the helper's */
+  LIST_ENTRY(window) in_all;
+  struct mapped *mapped;
+  struct slot *slot; /* NULL: it was given up */
+  uint64_t offset;
+  size_t bytes;
+  char *at;
+  bool ready; /* else a helper has it */
+  bool used;  /* since the last sweep */
+};
+
+struct mapped_file {
+  LIST_ENTRY(mapped_file) in_all;
+  struct mapped *mapped;
+  const struct session *session;
+  void **place;
+  uint64_t takes; /* as of the shard, when the length was asked for */
+  off_t length;
+  struct slot slots[SLOTS];
+};
+
+struct mapped {
+  struct shard *shard;
+  uint64_t budget;
+  uint64_t bytes; /* of all windows, those under way too */
+  unsigned jobs;
+  int64_t swept_ns;
+  LIST_HEAD(, window) windows;
+  LIST_HEAD(, mapped_file) files;
+};
+
+int mapped_open(struct mapped **out, struct shard *shard, uint64_t budget) {
+  struct mapped *m = calloc(1, sizeof *m);
+  if (!m) return -ENOMEM;
+  m->shard = shard;
+  m->budget = budget;
+  *out = m;
+  return 0;
+}
+
+static void count_bytes(struct mapped *m, int64_t more) {
+  m->bytes += (uint64_t)more;
+  atomic_fetch_add_explicit(&m->shard->mapped, (uint64_t)more, memory_order_relaxed);
+}
+
+static void window_free(struct window *w) {
+  count_bytes(w->mapped, -(int64_t)w->bytes);
+  LIST_REMOVE(w, in_all);
+  free(w);
+}
+
+bool mapped_is_idle(const struct mapped *m) { return m->jobs == 0; }
+
+/* ---- unmapping ---- */
+
+static int unmap(struct io_op *op) {
+  const struct window *w = op->buffer;
+  return munmap(w->at, w->bytes) ? -errno : 0;
+}
+
+static void unmapped(struct io_op *op, int result) {
+  struct window *w = op->buffer;
+  (void)result;
+  w->mapped->jobs--;
+  window_free(w);
+}
+
+static void start_job(struct window *w, int (*call)(struct io_op *),
+                      void (*done)(struct io_op *, int)) {
+  w->mapped->jobs++;
+  w->op = (struct io_op){.what = IO_CALL, .fd = w->op.fd, .buffer = w, .call = call, .done = done};
+  io_submit(w->mapped->shard->io, &w->op);
+}
+
+static void give_up(struct window *w) {
+  w->slot->window = NULL;
+  w->slot = NULL;
+  if (!w->ready) return; /* whoever hands it over looks */
+  w->ready = false;
+  start_job(w, unmap, unmapped);
+}
+
+/* Let go what was not read for a while. */
+static void sweep(struct mapped *m) {
+  int64_t now = shmq_now_ns();
+  if (now - m->swept_ns < sweep_ns) return;
+  m->swept_ns = now;
+  struct window *w, *next;
+  for (w = LIST_FIRST(&m->windows); w; w = next) {
+    next = LIST_NEXT(w, in_all);
+    if (!w->ready) continue;
+    if (!w->used) give_up(w);
+    w->used = false;
+  }
+}
+
+/* ---- mapping: on a helper thread ---- */
+
+static int lock(struct window *w) {
+  w->at = mmap(NULL, w->bytes, PROT_READ, MAP_SHARED, w->op.fd, (off_t)w->offset);
+  if (w->at == MAP_FAILED) return -ENODEV;
+  if (mlock(w->at, w->bytes) == 0) return 0;
+  int error = errno;
+  (void)munmap(w->at, w->bytes);
+  return -error;
+}
+
+/* -EPERM: no more may be locked. Anything else says nothing of other windows, as that the file was cut meanwhile. */
+static int map(struct io_op *op) {
+  struct window *w = op->buffer;
+  int rc = lock(w);
+  bool cut = lseek(op->fd, 0, SEEK_END) < (off_t)(w->offset + w->bytes);
+  close(op->fd);
+  return rc == -ENOMEM && !cut ? -EPERM : rc;
+}
+
+static void mapped_now(struct io_op *op, int result) {
+  struct window *w = op->buffer;
+  struct mapped *m = w->mapped;
+  m->jobs--;
+  if (result < 0) {
+    if (w->slot) w->slot->window = NULL;
+    window_free(w);
+    if (result == -EPERM) m->budget = m->bytes;
+  } else if (w->slot) {
+    w->ready = w->used = true;
+  } else {
+    start_job(w, unmap, unmapped);
+  }
+}
+
+static void start_mapping(struct mapped *m, struct slot *slot, int fd) {
+  uint64_t offset = slot->number << WINDOW_BITS;
+  off_t length = lseek(fd, 0, SEEK_END);
+  if (length < 0 || (uint64_t)length <= offset) return;
+  uint64_t bytes = (uint64_t)length - offset;
+  if (bytes > WINDOW_BYTES) bytes = WINDOW_BYTES;
+  if (m->bytes + bytes > m->budget) {
+    sweep(m);
+    return;
+  }
+  struct window *w = calloc(1, sizeof *w);
+  int own = w ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+  if (own < 0) {
+    free(w);
+    return;
+  }
+  w->mapped = m;
+  w->slot = slot;
+  w->offset = offset;
+  w->bytes = bytes;
+  w->op.fd = own;
+  slot->window = w;
+  LIST_INSERT_HEAD(&m->windows, w, in_all);
+  count_bytes(m, (int64_t)bytes);
+  start_job(w, map, mapped_now);
+}
+
+/* ---- files ---- */
+
+void mapped_file_add(struct mapped *m, const struct session *session, void **place) {
+  struct mapped_file *f = m->budget ? calloc(1, sizeof *f) : NULL;
+  *place = f;
+  if (!f) return;
+  f->mapped = m;
+  f->session = session;
+  f->place = place;
+  LIST_INSERT_HEAD(&m->files, f, in_all);
+}
+
+void mapped_file_forget(struct mapped_file *f) {
+  for (int i = 0; i < SLOTS; i++)
+    if (f->slots[i].window) give_up(f->slots[i].window);
+  LIST_REMOVE(f, in_all);
+  *f->place = NULL;
+  free(f);
+}
+
+void mapped_leave(struct mapped *m, const struct session *session) {
+  struct mapped_file *f, *next;
+  for (f = LIST_FIRST(&m->files); f; f = next) {
+    next = LIST_NEXT(f, in_all);
+    if (f->session == session) mapped_file_forget(f);
+  }
+}
+
+void mapped_close(struct mapped *m) {
+  struct mapped_file *f;
+  struct window *w, *next;
+  for (w = LIST_FIRST(&m->windows); w; w = next) {
+    next = LIST_NEXT(w, in_all);
+    if (!w->ready) continue; /* a helper still has it, and the process ends */
+    (void)munmap(w->at, w->bytes);
+    window_free(w);
+  }
+  while ((f = LIST_FIRST(&m->files))) {
+    LIST_REMOVE(f, in_all);
+    *f->place = NULL;
+    free(f);
+  }
+  if (mapped_is_idle(m)) free(m);
+}
+
+/* ---- reading ---- */
+
+/* M1: once for all requests that were taken before it is asked. */
+static off_t length_of(struct mapped_file *f, int fd) {
+  if (f->takes != f->mapped->shard->takes) {
+    f->takes = f->mapped->shard->takes;
+    f->length = lseek(fd, 0, SEEK_END);
+  }
+  return f->length;
+}
+
+ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint64_t offset) {
+  const struct slot *slot = &f->slots[(offset >> WINDOW_BITS) % SLOTS];
+  struct window *w = slot->window;
+  if (!w || !w->ready || slot->number != offset >> WINDOW_BITS) return -EAGAIN;
+  off_t length = length_of(f, fd);
+  if (length < 0) return -EAGAIN;
+  if (offset >= (uint64_t)length) return 0;
+  if (bytes > (uint64_t)length - offset) bytes = (size_t)((uint64_t)length - offset);
+  size_t skip = (size_t)(offset - w->offset);
+  if (skip + bytes > w->bytes) return -EAGAIN;
+  unsigned cut = cut_pages();
+  atomic_signal_fence(memory_order_seq_cst);
+  memcpy(to, w->at + skip, bytes);
+  atomic_signal_fence(memory_order_seq_cst);
+  if (cut_pages() != cut) { /* M3: it has a page of ours now */
+    give_up(w);
+    return -EAGAIN;
+  }
+  w->used = true;
+  return (ssize_t)bytes;
+}
+
+void mapped_seen(struct mapped_file *f, int fd, uint64_t offset) {
+  uint64_t number = offset >> WINDOW_BITS;
+  struct slot *slot = &f->slots[number % SLOTS];
+  if (slot->number != number && !slot->window) *slot = (struct slot){.number = number};
+  if (++slot->reads < HOT_READS) return;
+  slot->reads = 0;
+  if (!slot->window)
+    start_mapping(f->mapped, slot, fd);
+  else if (slot->number != number)
+    sweep(f->mapped);
+  else if (slot->window->ready)
+    give_up(slot->window); /* the file has grown */
+}
