@@ -188,8 +188,8 @@ static inline uint64_t request_arg(const struct request *r, int i) { return r->i
 int64_t handle_add(const struct request *r, int fd);
 /* Its descriptor, or -EBADF, or -ESTALE: an earlier worker's. */
 int handle_fd(const struct request *r, uint64_t handle);
-/* Was it opened with O_DIRECT? */
-bool handle_direct(const struct request *r, uint64_t handle);
+/* What it was opened with. */
+int handle_flags(const struct request *r, uint64_t handle);
 /* A place for what the resource keeps with it, NULL at first, until the handle is closed or its session has left. */
 void **handle_own(const struct request *r, uint64_t handle);
 /* An operation on it begins, ends: the descriptor is closed after the last. */
@@ -244,7 +244,7 @@ struct shard {
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   struct session *unsent;   /* those with answers that are kept back */
   unsigned lingering;       /* batches that wait for clients that were just answered */
-  uint64_t takes;           /* raised after requests were taken, or came from another shard */
+  uint64_t takes;           /* raised in each turn, and after requests were taken or came from another shard */
   _Atomic unsigned session_count;
   _Atomic uint64_t requests;    /* ever taken */
   _Atomic uint64_t redelivered; /* of them, a worker had died of */

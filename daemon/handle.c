@@ -20,7 +20,7 @@ struct handle {
   int fd; /* -1: free */
   uint16_t resource;
   bool closing;
-  bool direct;
+  int flags; /* it was opened with */
   uint32_t serial;
   uint32_t holds;
   void *own; /* the resource's */
@@ -90,7 +90,7 @@ static int64_t add_to_table(const struct request *r, int fd) {
   while (h->fd >= 0) h++;
   *h = (struct handle){.fd = fd,
                        .resource = r->resource->number,
-                       .direct = fcntl(fd, F_GETFL) & O_DIRECT,
+                       .flags = fcntl(fd, F_GETFL),
                        .serial = low_bits(h->serial + UINT64_C(1), SERIAL_BITS)};
   return (int64_t)((uint64_t)s->epoch << (INDEX_BITS + SERIAL_BITS) |
                    (uint64_t)h->serial << INDEX_BITS | (uint64_t)(h - *table_of(r) + 1));
@@ -114,9 +114,9 @@ int handle_fd(const struct request *r, uint64_t number) {
   return epoch && epoch != r->session->epoch ? -ESTALE : -EBADF;
 }
 
-bool handle_direct(const struct request *r, uint64_t number) {
+int handle_flags(const struct request *r, uint64_t number) {
   const struct handle *h = find_handle(r, number);
-  return h && h->direct;
+  return h ? h->flags : 0;
 }
 
 void **handle_own(const struct request *r, uint64_t number) {

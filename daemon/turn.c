@@ -147,6 +147,7 @@ static int session_turn(struct session *s, int64_t now_ns) {
 
 int sessions_turn(struct shard *shard) {
   int n = 0;
+  shard->takes++;
   int64_t now = shard->hot ? shmq_now_ns() : 0;
   for (struct session *s = shard->hot, *next; s; s = next) {
     next = s->hot_next;

@@ -75,6 +75,7 @@ void shmq__publish(shmq *q, const struct shmq__held *held, size_t size) {
   CRASHPOINT("publish.after");
   count(&slot_of(q->segment, q->segment->me)->puts, 1);
   signal_takers(q, 1);
+  ring_prefetch_cell(held->ring, position_add(held->position, 1)); /* as in put.c */
 }
 
 void shmq__give_up(shmq *q, const struct shmq__held *held) {

@@ -151,9 +151,11 @@ static void read_direct(struct request *r) {
   submit_read(r, direct_done);
 }
 
-/* From where the file is mapped, if it is: nothing is held, nothing waits. */
+/* From where the file is mapped, if it is: nothing is held, nothing waits. Not through a handle that may write: a program that
+ * is still held so after its CLOSE could not be run (ETXTBSY). */
 static bool copy_mapped(struct request *r, uint64_t handle, int fd, uint64_t offset) {
   void **own = handle_own(r, handle);
+  if (handle_flags(r, handle) & (O_DIRECT | O_ACCMODE)) return false;
   if (!*own) mapped_file_add(((struct dir *)r->resource)->mapped, r->session, own);
   ssize_t n = *own ? mapped_read(*own, fd, r->in.data, r->in.room, offset) : -EAGAIN;
   if (n >= 0) request_in_place(r, (uint64_t)n, 0, (size_t)n);
@@ -167,12 +169,11 @@ static void serve_read(struct request *r) {
     handle_error(r, fd < 0 ? fd : -EINVAL);
     return;
   }
-  bool direct = handle_direct(r, handle);
-  if (!direct && copy_mapped(r, handle, fd, offset)) return;
+  if (copy_mapped(r, handle, fd, offset)) return;
   handle_hold(r, handle);
   r->op.fd = fd;
   memcpy(r->scratch, (uint64_t[]){0, r->in.room, 0, handle, 0, offset}, sizeof r->scratch);
-  if (direct)
+  if (handle_flags(r, handle) & O_DIRECT)
     read_direct(r);
   else
     read_on(r);

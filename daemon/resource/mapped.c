@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cut.h"
@@ -15,14 +16,18 @@
 enum {
   WINDOW_BITS = 21,
   WINDOW_BYTES = 1 << WINDOW_BITS,
-  SLOTS = 64,    /* of a file: windows that are as many apart are not mapped at the same time */
-  HOT_READS = 32 /* a file that is read from end to end in long pieces has fewer in a window */
+  WINDOW_CHARGE = 1 << 16, /* at least so much of the budget, for a mapping is not only its pages */
+  SLOTS = 64,              /* of a file: windows that are as many apart are not mapped at the same time */
+  FILES_MOST = 1024,       /* of a resource */
+  HOT_READS = 48           /* and once more, without a change: who reads a file once, in long pieces, has fewer */
 };
 static const int64_t sweep_ns = 1000000000; /* who was not read for so long makes room */
+static const int64_t pause_ns = 1000000000; /* after what could not be mapped */
 
 struct slot {
   uint64_t number; /* of the window in the file */
   uint32_t reads;
+  uint32_t changes;      /* of the file, when `reads` were counted last */
   struct window *window; /* NULL: not mapped, nor about to be */
 };
 
@@ -34,8 +39,9 @@ struct window {
   uint64_t offset;
   size_t bytes;
   char *at;
-  bool ready; /* else a helper has it */
-  bool used;  /* since the last sweep */
+  uint32_t changes; /* of the file, when all of it was seen to be there; before it was locked */
+  bool ready;       /* else a helper has it */
+  bool used;        /* since the last sweep */
 };
 
 struct mapped_file {
@@ -43,8 +49,10 @@ struct mapped_file {
   struct mapped *mapped;
   const struct session *session;
   void **place;
-  uint64_t takes; /* as of the shard, when the length was asked for */
+  uint64_t takes; /* as of the shard, when this was asked for: */
   off_t length;
+  struct timespec changed;
+  uint32_t changes; /* seen so far */
   struct slot slots[SLOTS];
 };
 
@@ -53,7 +61,8 @@ struct mapped {
   uint64_t budget;
   uint64_t bytes; /* of all windows, those under way too */
   unsigned jobs;
-  int64_t swept_ns;
+  int64_t swept_ns, paused_ns;
+  unsigned file_count;
   LIST_HEAD(, window) windows;
   LIST_HEAD(, mapped_file) files;
 };
@@ -72,8 +81,10 @@ static void count_bytes(struct mapped *m, int64_t more) {
   atomic_fetch_add_explicit(&m->shard->mapped, (uint64_t)more, memory_order_relaxed);
 }
 
+static int64_t charge(size_t bytes) { return bytes < WINDOW_CHARGE ? WINDOW_CHARGE : (int64_t)bytes; }
+
 static void window_free(struct window *w) {
-  count_bytes(w->mapped, -(int64_t)w->bytes);
+  count_bytes(w->mapped, -charge(w->bytes));
   LIST_REMOVE(w, in_all);
   free(w);
 }
@@ -134,40 +145,48 @@ static int lock(struct window *w) {
   return -error;
 }
 
-/* -EPERM: no more may be locked. Anything else says nothing of other windows, as that the file was cut meanwhile. */
 static int map(struct io_op *op) {
   struct window *w = op->buffer;
   int rc = lock(w);
-  bool cut = lseek(op->fd, 0, SEEK_END) < (off_t)(w->offset + w->bytes);
   close(op->fd);
-  return rc == -ENOMEM && !cut ? -EPERM : rc;
+  op->fd = -1;
+  return rc;
+}
+
+/* There may be no more memory to lock, or no such pages, or no helper: the kernel does not always tell which. */
+static void not_mapped(struct window *w) {
+  if (w->op.fd >= 0) close(w->op.fd);
+  if (w->slot) w->slot->window = NULL;
+  w->mapped->paused_ns = shmq_now_ns();
+  window_free(w);
 }
 
 static void mapped_now(struct io_op *op, int result) {
   struct window *w = op->buffer;
-  struct mapped *m = w->mapped;
-  m->jobs--;
-  if (result < 0) {
-    if (w->slot) w->slot->window = NULL;
-    window_free(w);
-    if (result == -EPERM) m->budget = m->bytes;
-  } else if (w->slot) {
+  w->mapped->jobs--;
+  if (result < 0)
+    not_mapped(w);
+  else if (w->slot)
     w->ready = w->used = true;
-  } else {
+  else
     start_job(w, unmap, unmapped);
-  }
 }
 
-static void start_mapping(struct mapped *m, struct slot *slot, int fd) {
-  uint64_t offset = slot->number << WINDOW_BITS;
-  off_t length = lseek(fd, 0, SEEK_END);
-  if (length < 0 || (uint64_t)length <= offset) return;
-  uint64_t bytes = (uint64_t)length - offset;
-  if (bytes > WINDOW_BYTES) bytes = WINDOW_BYTES;
-  if (m->bytes + bytes > m->budget) {
+static bool has_room(struct mapped *m, int64_t more) {
+  if (m->bytes + (uint64_t)more > m->budget) {
     sweep(m);
-    return;
+    return false;
   }
+  return !m->paused_ns || shmq_now_ns() - m->paused_ns >= pause_ns;
+}
+
+static void start_mapping(struct mapped_file *f, struct slot *slot, int fd) {
+  struct mapped *m = f->mapped;
+  uint64_t offset = slot->number << WINDOW_BITS;
+  if (f->length < 0 || (uint64_t)f->length <= offset) return;
+  uint64_t bytes = (uint64_t)f->length - offset;
+  if (bytes > WINDOW_BYTES) bytes = WINDOW_BYTES;
+  if (!has_room(m, charge(bytes))) return;
   struct window *w = calloc(1, sizeof *w);
   int own = w ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
   if (own < 0) {
@@ -178,19 +197,21 @@ static void start_mapping(struct mapped *m, struct slot *slot, int fd) {
   w->slot = slot;
   w->offset = offset;
   w->bytes = bytes;
+  w->changes = f->changes;
   w->op.fd = own;
   slot->window = w;
   LIST_INSERT_HEAD(&m->windows, w, in_all);
-  count_bytes(m, (int64_t)bytes);
+  count_bytes(m, charge(bytes));
   start_job(w, map, mapped_now);
 }
 
 /* ---- files ---- */
 
 void mapped_file_add(struct mapped *m, const struct session *session, void **place) {
-  struct mapped_file *f = m->budget ? calloc(1, sizeof *f) : NULL;
+  struct mapped_file *f = m->budget && m->file_count < FILES_MOST ? calloc(1, sizeof *f) : NULL;
   *place = f;
   if (!f) return;
+  m->file_count++;
   f->mapped = m;
   f->session = session;
   f->place = place;
@@ -200,6 +221,7 @@ void mapped_file_add(struct mapped *m, const struct session *session, void **pla
 void mapped_file_forget(struct mapped_file *f) {
   for (int i = 0; i < SLOTS; i++)
     if (f->slots[i].window) give_up(f->slots[i].window);
+  f->mapped->file_count--;
   LIST_REMOVE(f, in_all);
   *f->place = NULL;
   free(f);
@@ -233,22 +255,26 @@ void mapped_close(struct mapped *m) {
 /* ---- reading ---- */
 
 /* M1: once for all requests that were taken before it is asked. */
-static off_t length_of(struct mapped_file *f, int fd) {
-  if (f->takes != f->mapped->shard->takes) {
-    f->takes = f->mapped->shard->takes;
-    f->length = lseek(fd, 0, SEEK_END);
-  }
-  return f->length;
+static void look(struct mapped_file *f, int fd) {
+  struct stat st = {0};
+  if (f->takes == f->mapped->shard->takes) return;
+  f->takes = f->mapped->shard->takes;
+  f->length = fstat(fd, &st) ? -1 : st.st_size;
+  if (f->length >= 0 && st.st_ctim.tv_sec == f->changed.tv_sec &&
+      st.st_ctim.tv_nsec == f->changed.tv_nsec)
+    return;
+  f->changed = st.st_ctim;
+  f->changes++;
 }
 
 ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint64_t offset) {
   const struct slot *slot = &f->slots[(offset >> WINDOW_BITS) % SLOTS];
   struct window *w = slot->window;
   if (!w || !w->ready || slot->number != offset >> WINDOW_BITS) return -EAGAIN;
-  off_t length = length_of(f, fd);
-  if (length < 0) return -EAGAIN;
-  if (offset >= (uint64_t)length) return 0;
-  if (bytes > (uint64_t)length - offset) bytes = (size_t)((uint64_t)length - offset);
+  look(f, fd);
+  if (w->changes != f->changes) return -EAGAIN; /* M2 */
+  if (offset >= (uint64_t)f->length) return 0;
+  if (bytes > (uint64_t)f->length - offset) bytes = (size_t)((uint64_t)f->length - offset);
   size_t skip = (size_t)(offset - w->offset);
   if (skip + bytes > w->bytes) return -EAGAIN;
   unsigned cut = cut_pages();
@@ -263,16 +289,38 @@ ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint6
   return (ssize_t)bytes;
 }
 
+static bool is_all_there(const struct window *w) {
+  unsigned char there[WINDOW_BYTES / 4096]; /* one for each page, of 4096 bytes or more */
+  memset(there, 1, sizeof there);
+  if (mincore(w->at, w->bytes, there)) return false;
+  for (size_t i = 0; i < sizeof there; i++)
+    if (!(there[i] & 1)) return false;
+  return true;
+}
+
+/* M2: the file has changed, and then it has not for as many reads. */
+static void look_again(struct mapped_file *f, struct window *w) {
+  bool whole = (uint64_t)f->length >= w->offset + w->bytes;
+  bool grown = whole && w->bytes < WINDOW_BYTES && (uint64_t)f->length > w->offset + w->bytes;
+  if (whole && !grown && is_all_there(w))
+    w->changes = f->changes;
+  else
+    give_up(w);
+}
+
 void mapped_seen(struct mapped_file *f, int fd, uint64_t offset) {
   uint64_t number = offset >> WINDOW_BITS;
   struct slot *slot = &f->slots[number % SLOTS];
   if (slot->number != number && !slot->window) *slot = (struct slot){.number = number};
   if (++slot->reads < HOT_READS) return;
   slot->reads = 0;
-  if (!slot->window)
-    start_mapping(f->mapped, slot, fd);
-  else if (slot->number != number)
+  look(f, fd);
+  bool quiet = slot->changes == f->changes;
+  slot->changes = f->changes;
+  if (!slot->window && quiet)
+    start_mapping(f, slot, fd);
+  else if (slot->window && slot->number != number)
     sweep(f->mapped);
-  else if (slot->window->ready)
-    give_up(slot->window); /* the file has grown */
+  else if (quiet && slot->window && slot->window->ready && slot->window->changes != f->changes)
+    look_again(f, slot->window);
 }

@@ -5,7 +5,9 @@
  * instead. A mapping is the page cache, so what was written by whomever is what is read.
  *
  *   M1  Nothing is read behind the file's end: its length is asked for after the request was taken.
- *   M2  A read does not wait for the device: what is mapped is locked in memory first, on a helper thread.
+ *   M2  A read does not wait for the device. What is mapped is locked, on a helper thread; but a file that is cut, or written past
+ *       the page cache, loses pages all the same. So a file that has changed is read by the kernel, until it has
+ *       not changed for a while and every page is found to be there.
  *   M3  What is cut off while it is copied is found out (cut.h) and the copy thrown away.
  *
  * Windows belong to the descriptor through which they were read: two that look like one file may be two (overlayfs). All of it
@@ -30,9 +32,9 @@ void mapped_close(struct mapped *mapped);
 /* No helper works for it. */
 bool mapped_is_idle(const struct mapped *mapped);
 
-/* A descriptor that a session reads; *place is set to it, and to NULL when it is forgotten. */
-void mapped_file_add(struct mapped *mapped, const struct session *session,
-                     void **place);
+/* A descriptor that a session reads; *place is set to it, or to NULL: it is not to be mapped. It is set to NULL when it is
+ * forgotten. */
+void mapped_file_add(struct mapped *mapped, const struct session *session, void **place);
 /* Before the descriptor is closed. */
 void mapped_file_forget(struct mapped_file *file);
 void mapped_leave(struct mapped *mapped, const struct session *session);

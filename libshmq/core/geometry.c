@@ -55,27 +55,23 @@ struct cells {
 
 /* A cell is its head (its word, and the stamp of tracked queues) and its payload. Small cells share a line without straddling
  * it. Longer ones have their lines to themselves, so that a taker who polls a cell's word does not take the line from
- * whoever writes the end of the cell before it; and so has the payload, where that costs no line. If it is one line,
- * payloads stand in an array of their own: next to its head, each would be fetched for whoever polls the head. */
+ * whoever writes the end of the cell before it. If all that is too long by is the word, payloads have a line each in an
+ * array of their own: next to its word's, it would be fetched for whoever polls that. */
 static struct cells cells_of(const struct shmq__queue_config *config) {
   uint32_t head = config->flags & SHMQ__TRACKED ? 8 + (uint32_t)sizeof(struct shmq__stamp) : 8;
   uint32_t payload = config->message_bytes, bytes = head + payload;
   uint64_t capacity = config->capacity;
-  if (bytes <= SHMQ__LINE) {
-    uint32_t stride = bytes <= 16 ? 16 : power_of_two(bytes);
-    return (struct cells){
-        .stride = stride, .payload_offset = head, .bytes = align_up(capacity * stride, SHMQ__LINE)};
-  }
-  if (payload <= SHMQ__LINE)
+  if (bytes > SHMQ__LINE && bytes <= SHMQ__LINE + 8 && head == 8)
     return (struct cells){.stride = SHMQ__LINE,
                           .payload_offset = capacity * SHMQ__LINE,
                           .beyond_offset = capacity * SHMQ__LINE,
                           .bytes = capacity * 2 * SHMQ__LINE};
-  uint32_t stride = (uint32_t)align_up(bytes, SHMQ__LINE);
+  bool small = bytes <= SHMQ__LINE;
+  uint32_t stride = bytes <= 16 ? 16 : small ? power_of_two(bytes) : (uint32_t)align_up(bytes, SHMQ__LINE);
   return (struct cells){.stride = stride,
-                        .payload_offset = SHMQ__LINE + payload <= stride ? SHMQ__LINE : head,
-                        .beyond_offset = SHMQ__LINE,
-                        .bytes = capacity * stride};
+                        .payload_offset = head,
+                        .beyond_offset = small ? 0 : SHMQ__LINE,
+                        .bytes = align_up(capacity * stride, SHMQ__LINE)};
 }
 
 static uint64_t ring_bytes(const struct shmq__queue_config *config) {

@@ -29,9 +29,13 @@ foreach(rung IN LISTS rungs)
   shmq_test(NAME daemon_io_${rung} PROGRAM daemon_io LABELS integration SOURCES daemon_io.c ${seam} TIMEOUT 240
     LIBS shmq::shmq PkgConfig::liburing Threads::Threads ENV SHMQD_DAEMON_IO=${rung})
 endforeach()
-if(TARGET daemon_io)
-  target_include_directories(daemon_io PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
-endif()
+shmq_test(NAME daemon_mapped LABELS integration SOURCES daemon_mapped.c ${PROJECT_SOURCE_DIR}/daemon/resource/mapped.c
+  ${PROJECT_SOURCE_DIR}/daemon/cut.c ${seam} TIMEOUT 240 LIBS shmq::shmq PkgConfig::liburing Threads::Threads)
+foreach(program daemon_io daemon_mapped)
+  if(TARGET ${program})
+    target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/daemon)
+  endif()
+endforeach()
 
 # The whole on each of its rungs, and where io_uring is forbidden.
 set(parts dir dir_escape dir_mapped dir_model guard kv log pool process rights restart session stream timer)
