@@ -72,9 +72,10 @@ static void check_long_cells(const shmq_queue_options *o, uint32_t head) {
   const shmq__ring_view *r = q->rings;
   cr_assert_eq((uintptr_t)r->cells % 64, 0);
   cr_assert_eq(r->stride % 64, 0);
-  cr_assert_eq((uintptr_t)cell_payload(r, 0) % 64, head == 8 && bytes <= 64 ? 0 : head, "%u", bytes);
+  bool apart = head == 8 && bytes <= 64 && o->capacity >= 512;
+  cr_assert_eq((uintptr_t)cell_payload(r, 0) % 64, apart ? 0 : head, "%u", bytes);
   cr_assert_eq((uintptr_t)cell_beyond(r, 0) % 64, 0);
-  for (uint64_t i = 0; i <= r->mask; i++) {
+  for (uint64_t i = 0; i < 4; i++) {
     unsigned char *first = cell_payload(r, i), *end = first + bytes;
     for (uint64_t k = 0; k <= r->mask; k++) {
       unsigned char *word = (unsigned char *)cell_word(r, k);
@@ -91,6 +92,11 @@ Test(core_geometry, long_cells_have_their_lines_to_themselves) {
   for (uint32_t bytes = 17; bytes <= 1100; bytes++) {
     shmq_queue_options o = {.capacity = 4, .message_bytes = bytes};
     if (bytes > 56) check_long_cells(&o, 8);
+    if (bytes > 56 && bytes < 70) {
+      o.capacity = 512;
+      check_long_cells(&o, 8);
+      o.capacity = 4;
+    }
     o.flags = SHMQ_TIMED;
     check_long_cells(&o, 8 + sizeof(struct shmq__stamp));
   }
