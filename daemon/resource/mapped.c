@@ -39,7 +39,7 @@ struct window {
   uint64_t offset;
   size_t bytes;
   char *at;
-  uint32_t changes; /* of the file, when all of it was seen to be there; before it was locked */
+  uint32_t changes; /* of the file, before it was locked */
   bool ready;       /* else a helper has it */
   bool used;        /* since the last sweep */
 };
@@ -155,10 +155,12 @@ static int map(struct io_op *op) {
 
 /* There may be no more memory to lock, or no such pages, or no helper: the kernel does not always tell which. */
 static void not_mapped(struct window *w) {
+  struct mapped *m = w->mapped;
   if (w->op.fd >= 0) close(w->op.fd);
   if (w->slot) w->slot->window = NULL;
-  w->mapped->paused_ns = shmq_now_ns();
   window_free(w);
+  m->paused_ns = shmq_now_ns();
+  sweep(m); /* others may make room below a limit that is not ours */
 }
 
 static void mapped_now(struct io_op *op, int result) {
@@ -259,8 +261,9 @@ static void look(struct mapped_file *f, int fd) {
   struct stat st = {0};
   if (f->takes == f->mapped->shard->takes) return;
   f->takes = f->mapped->shard->takes;
+  off_t before = f->length;
   f->length = fstat(fd, &st) ? -1 : st.st_size;
-  if (f->length >= 0 && st.st_ctim.tv_sec == f->changed.tv_sec &&
+  if (f->length >= 0 && f->length == before && st.st_ctim.tv_sec == f->changed.tv_sec &&
       st.st_ctim.tv_nsec == f->changed.tv_nsec)
     return;
   f->changed = st.st_ctim;
@@ -289,25 +292,6 @@ ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint6
   return (ssize_t)bytes;
 }
 
-static bool is_all_there(const struct window *w) {
-  unsigned char there[WINDOW_BYTES / 4096]; /* one for each page, of 4096 bytes or more */
-  memset(there, 1, sizeof there);
-  if (mincore(w->at, w->bytes, there)) return false;
-  for (size_t i = 0; i < sizeof there; i++)
-    if (!(there[i] & 1)) return false;
-  return true;
-}
-
-/* M2: the file has changed, and then it has not for as many reads. */
-static void look_again(struct mapped_file *f, struct window *w) {
-  bool whole = (uint64_t)f->length >= w->offset + w->bytes;
-  bool grown = whole && w->bytes < WINDOW_BYTES && (uint64_t)f->length > w->offset + w->bytes;
-  if (whole && !grown && is_all_there(w))
-    w->changes = f->changes;
-  else
-    give_up(w);
-}
-
 void mapped_seen(struct mapped_file *f, int fd, uint64_t offset) {
   uint64_t number = offset >> WINDOW_BITS;
   struct slot *slot = &f->slots[number % SLOTS];
@@ -322,5 +306,5 @@ void mapped_seen(struct mapped_file *f, int fd, uint64_t offset) {
   else if (slot->window && slot->number != number)
     sweep(f->mapped);
   else if (quiet && slot->window && slot->window->ready && slot->window->changes != f->changes)
-    look_again(f, slot->window);
+    give_up(slot->window); /* M2: it is locked anew */
 }

@@ -7,7 +7,7 @@
  *   M1  Nothing is read behind the file's end: its length is asked for after the request was taken.
  *   M2  A read does not wait for the device. What is mapped is locked, on a helper thread; but a file that is cut, or written past
  *       the page cache, loses pages all the same. So a file that has changed is read by the kernel, until it has
- *       not changed for a while and every page is found to be there.
+ *       not changed for a while and is locked anew.
  *   M3  What is cut off while it is copied is found out (cut.h) and the copy thrown away.
  *
  * Windows belong to the descriptor through which they were read: two that look like one file may be two (overlayfs). All of it
