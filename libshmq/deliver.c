@@ -351,6 +351,14 @@ static void prefetch_block_of(const shmq *q, const shmq__ring_view *r, uint64_t 
   __builtin_prefetch(block_memory(s, ref.index));
 }
 
+/* An answer in place overwrites its request's header and what the asker read last there; who only reads loses nothing,
+ * for the line has to come once whoever has it afterwards. */
+static inline void prefetch_beginning(const struct shmq_segment *s, uint32_t index) {
+  const unsigned char *memory = block_memory(s, index);
+  prefetch_to_write(memory);
+  if (s->geometry.block_bytes > SHMQ__LINE) prefetch_to_write(memory + SHMQ__LINE);
+}
+
 int shmq__held_charge(shmq *q, struct shmq__held *held) {
   const shmq__ring_view *r = held->ring;
   struct shmq__block_ref ref;
@@ -360,7 +368,7 @@ int shmq__held_charge(shmq *q, struct shmq__held *held) {
     return -EBADMSG;
   held->block = ref.index;
   held->size = ref.length;
-  __builtin_prefetch(block_memory(q->segment, ref.index));
+  prefetch_beginning(q->segment, ref.index);
   shmq__block_take_charge(q->segment, ref.index, r->id, held->position);
   prefetch_block_of(q, r, position_add(held->position, 1));
   return 0;

@@ -270,15 +270,23 @@ static void look(struct mapped_file *f, int fd) {
   f->changes++;
 }
 
+/* Let them come while the kernel is asked: the first lines are what a copy waits for. */
+static void prefetch_beginning(const struct window *w, size_t skip, size_t bytes) {
+  enum { LINE = 64, AHEAD = 16 * LINE };
+  size_t end = skip + (bytes < AHEAD ? bytes : AHEAD);
+  for (size_t at = skip; at < end && at < w->bytes; at += LINE) __builtin_prefetch(w->at + at);
+}
+
 ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint64_t offset) {
   const struct slot *slot = &f->slots[(offset >> WINDOW_BITS) % SLOTS];
   struct window *w = slot->window;
   if (!w || !w->ready || slot->number != offset >> WINDOW_BITS) return -EAGAIN;
+  size_t skip = (size_t)(offset - w->offset);
+  prefetch_beginning(w, skip, bytes);
   look(f, fd);
   if (w->changes != f->changes) return -EAGAIN; /* M2 */
   if (offset >= (uint64_t)f->length) return 0;
   if (bytes > (uint64_t)f->length - offset) bytes = (size_t)((uint64_t)f->length - offset);
-  size_t skip = (size_t)(offset - w->offset);
   if (skip + bytes > w->bytes) return -EAGAIN;
   unsigned cut = cut_pages();
   atomic_signal_fence(memory_order_seq_cst);

@@ -39,6 +39,7 @@ bool shmq__block_free(struct shmq_segment *s, uint32_t index, uint32_t owner, ui
                       uint64_t position) {
   uint64_t have = block_make(owner, ring, position);
   if (!a_cas(block_word(s, index), &have, 0)) return false;
+  if (index + 1 == s->block_cursor) s->block_cursor = index; /* our latest: the next is it again, for it is in the caches */
   event_signal(&s->header->block_freed, 1, NULL);
   return true;
 }
