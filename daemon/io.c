@@ -16,7 +16,10 @@
 #include "say.h"
 #include "shmq/shmq.h"
 
-enum { HELPERS = 4 };
+enum {
+  HELPERS = 4,
+  DONE_MOST = 4 /* at once: who is answered may ask again, and the device has the next, while the rest is worked on */
+};
 
 struct io {
   const struct io_rung_ops *rung;
@@ -177,7 +180,7 @@ void io_submit(struct io *io, struct io_op *op) {
 
 static int call_done(struct io *io) {
   int n = 0;
-  for (struct io_op *op; (op = io->done); n++) {
+  for (struct io_op *op; n < DONE_MOST && (op = io->done); n++) {
     io->done = op->next;
     if (!io->done) io->done_end = &io->done;
     io->in_flight--;

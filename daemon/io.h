@@ -54,8 +54,8 @@ const char *io_name(const struct io *io);
 
 void io_submit(struct io *io, struct io_op *op);
 
-/* Call done for what has completed; if nothing has, wait for it until the deadline (shmq.h's kind).
- * Returns how many completed, or a negative errno other than -EINTR. */
+/* Call done for some of what has completed; if nothing has, wait for it until the deadline (shmq.h's kind).
+ * Returns for how many, or a negative errno other than -EINTR. */
 int io_run(struct io *io, int64_t deadline_ns);
 
 /* Have io_run wake up for io_wake, which any thread may call. */

@@ -14,16 +14,22 @@
 #include "shmq/shmq.h"
 
 /* Reads go to the kernel piece by piece: the device begins with the first reads while the next are prepared. A read
- * of 4 KiB takes the kernel 2.5 us to pass on, and a device that has answered all it had is idle meanwhile. */
-enum { ENTRIES = 256, REAP = 64, PIECE = 4 };
+ * of 4 KiB takes the kernel 2.5 us to pass on, and a device that has answered all it had is idle meanwhile. The first FEW
+ * therefore go one by one. */
+enum { ENTRIES = 256, REAP = 64, FEW = 8, PIECE = 4 };
 
 /* Linux 6.7; Debian 12's headers have neither of them. */
 enum { OP_FUTEX_WAIT = 51, FUTEX2_U32 = 2 };
 
+struct uring {
+  struct io_uring ring;
+  unsigned reads; /* under way */
+};
+
 static void uring_close(void *state) {
-  struct io_uring *ring = state;
-  io_uring_queue_exit(ring);
-  free(ring);
+  struct uring *u = state;
+  io_uring_queue_exit(&u->ring);
+  free(u);
 }
 
 static struct io_uring_sqe *get_sqe(struct io_uring *ring) {
@@ -37,8 +43,15 @@ static void prep_futex(struct io_uring_sqe *sqe, const struct io_op *op) {
   sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
 }
 
+static void submit_some(struct uring *u) {
+  unsigned piece = u->reads < FEW ? 1 : PIECE;
+  u->reads++;
+  if (io_uring_sq_ready(&u->ring) >= piece) io_uring_submit(&u->ring);
+}
+
 static void uring_submit(void *state, struct io_op *op) {
-  struct io_uring_sqe *sqe = get_sqe(state);
+  struct uring *u = state;
+  struct io_uring_sqe *sqe = get_sqe(&u->ring);
   unsigned bytes = op->bytes > INT32_MAX ? INT32_MAX : (unsigned)op->bytes;
   switch (op->what) {
   case IO_POLL: io_uring_prep_poll_add(sqe, op->fd, op->flags); break;
@@ -51,7 +64,7 @@ static void uring_submit(void *state, struct io_op *op) {
   }
   if (op->what == IO_READ || op->what == IO_WRITE) sqe->rw_flags = (int)op->flags;
   io_uring_sqe_set_data(sqe, op);
-  if (op->what == IO_READ && io_uring_sq_ready(state) >= PIECE) io_uring_submit(state);
+  if (op->what == IO_READ) submit_some(u);
 }
 
 /* ---- opening ---- */
@@ -75,19 +88,20 @@ static int restrict_ring(struct io_uring *ring, bool futexes) {
 }
 
 static int uring_open(void **state, unsigned flags, bool futexes) {
-  struct io_uring *ring = calloc(1, sizeof *ring);
-  if (!ring) return -ENOMEM;
+  struct uring *u = calloc(1, sizeof *u);
+  if (!u) return -ENOMEM;
+  struct io_uring *ring = &u->ring;
   struct io_uring_params params = {.flags = flags | IORING_SETUP_CQSIZE, .cq_entries = 8 * ENTRIES};
   int rc = io_uring_queue_init_params(ENTRIES, ring, &params);
   if (rc) {
-    free(ring);
+    free(u);
     return rc;
   }
   if (!(ring->features & IORING_FEAT_EXT_ARG))
     rc = -ENOSYS; /* no wait with a timeout: before 5.11 */
   if (!rc && flags & IORING_SETUP_R_DISABLED) rc = restrict_ring(ring, futexes);
-  *state = ring;
-  if (rc) uring_close(ring);
+  *state = u;
+  if (rc) uring_close(u);
   return rc;
 }
 
@@ -107,11 +121,12 @@ static int futex_open(void **state) {
   int rc = uring_open(state, SPECIAL_FLAGS, true);
   if (rc) return rc;
   uring_submit(*state, &probe);
-  rc = io_uring_submit_and_wait(*state, 1);
-  if (rc >= 0) rc = io_uring_wait_cqe(*state, &cqe);
+  struct io_uring *ring = &((struct uring *)*state)->ring;
+  rc = io_uring_submit_and_wait(ring, 1);
+  if (rc >= 0) rc = io_uring_wait_cqe(ring, &cqe);
   if (!rc) {
     rc = cqe->res == -EAGAIN ? 0 : -ENOSYS;
-    io_uring_cqe_seen(*state, cqe);
+    io_uring_cqe_seen(ring, cqe);
   }
   if (rc) uring_close(*state);
   return rc;
@@ -120,16 +135,17 @@ static int futex_open(void **state) {
 /* ---- completions ---- */
 
 /* A word that had changed already needs no waiting: that is no error. */
-static void complete(struct io *io, struct io_op *op, int result) {
+static void complete(struct uring *u, struct io *io, struct io_op *op, int result) {
+  if (op->what == IO_READ) u->reads--;
   io_complete(io, op, op->what == IO_FUTEX && result == -EAGAIN ? 0 : result);
 }
 
-static int reap(struct io_uring *ring, struct io *io) {
+static int reap(struct uring *u, struct io *io) {
   struct io_uring_cqe *cqes[REAP];
   int total = 0;
-  for (unsigned n; (n = io_uring_peek_batch_cqe(ring, cqes, REAP)) > 0; total += (int)n) {
-    for (unsigned i = 0; i < n; i++) complete(io, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
-    io_uring_cq_advance(ring, n);
+  for (unsigned n; (n = io_uring_peek_batch_cqe(&u->ring, cqes, REAP)) > 0; total += (int)n) {
+    for (unsigned i = 0; i < n; i++) complete(u, io, io_uring_cqe_get_data(cqes[i]), cqes[i]->res);
+    io_uring_cq_advance(&u->ring, n);
   }
   return total;
 }
@@ -149,15 +165,16 @@ static int wait_one(struct io_uring *ring, int64_t deadline_ns) {
 }
 
 static int uring_run(void *state, struct io *io, int64_t deadline_ns) {
-  struct io_uring *ring = state;
-  int n = reap(ring, io);
+  struct uring *u = state;
+  struct io_uring *ring = &u->ring;
+  int n = reap(u, io);
   int rc = 0;
   if (n || deadline_ns == SHMQ_NOWAIT) {
     if (must_enter(ring)) rc = io_uring_submit_and_get_events(ring);
   } else {
     rc = wait_one(ring, deadline_ns);
   }
-  n += reap(ring, io);
+  n += reap(u, io);
   return n ? n : rc < 0 ? rc : 0;
 }
 
