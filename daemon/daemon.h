@@ -244,6 +244,7 @@ struct shard {
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   struct session *unsent;   /* those with answers that are kept back */
   unsigned lingering;       /* batches that wait for clients that were just answered */
+  bool patient;             /* all that are polled are polled for longer than `spin` */
   uint64_t takes;           /* raised in each turn, and after requests were taken or came from another shard */
   _Atomic unsigned session_count;
   _Atomic uint64_t requests;    /* ever taken */
@@ -273,7 +274,7 @@ struct daemon {
   unsigned shard_count;
   struct resource *resources; /* all, the newest first */
   uint16_t resource_count;
-  int64_t spin_ns;
+  int64_t spin_ns, spin_most_ns;
   _Atomic bool draining;
   _Atomic bool keeping; /* the sessions go on with the next worker */
   _Atomic bool over;    /* the loops end */
@@ -293,6 +294,8 @@ struct daemon {
 
 /* Become this configuration, wholly, or say why not; `fresh` is still to be freed. */
 int daemon_reload(struct daemon *daemon, struct config *fresh);
+/* Copies of settings that the loops look at all the time. */
+void daemon_read_spin(struct daemon *daemon);
 /* Finish what is under way, until a deadline. `keep`: the next worker has the sessions. */
 void daemon_drain(struct daemon *daemon, int64_t until_ns, bool keep);
 

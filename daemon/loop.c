@@ -68,6 +68,11 @@ void daemon_serve(struct daemon *d, struct request *r) {
   }
 }
 
+void daemon_read_spin(struct daemon *d) {
+  d->spin_ns = section_number(d->settings, "spin");
+  d->spin_most_ns = section_number(d->settings, "spin_most");
+}
+
 /* ---- draining ---- */
 
 void shard_drain(struct shard *s) {
@@ -122,7 +127,7 @@ int shard_run(struct shard *s) {
     found += sessions_turn(s);
     resources_turn(s);
     sessions_send(s);
-    if (!found && s->lingering) sched_yield(); /* they may have been woken on this processor */
+    if (!found && (s->lingering || s->patient)) sched_yield(); /* others may have been woken on this processor */
     int rc = io_run(s->io, wait_until(s, found));
     sessions_send(s);
     if (rc < 0) {

@@ -7,7 +7,7 @@
 
 /* Copies of settings are made anew. */
 static void tell_changed(struct daemon *d) {
-  d->spin_ns = section_number(d->settings, "spin");
+  daemon_read_spin(d);
   resources_changed(d);
   guard_changed(d);
 }

@@ -69,6 +69,7 @@ static void answered(struct request *r, int rc) {
   atomic_store_explicit(&r->rest, REQUEST_BUSY, memory_order_relaxed);
   request_free(r);
   s->in_flight--;
+  s->answered = true;
   session_answered(s);
   if (rc == -EAGAIN || rc == -EBADMSG) {
     session_end(s, "its reply queue is full or damaged");
@@ -76,8 +77,8 @@ static void answered(struct request *r, int rc) {
   }
   if (s->shut && !s->in_flight)
     session_end(s, "its queue was shut");
-  else if (s->state == SESSION_OPEN && !s->bell_polled && !s->shut)
-    session_make_hot(s); /* a credit is back */
+  else if (s->state == SESSION_OPEN && !s->shut)
+    session_make_hot(s); /* a credit is back, and who has an answer often asks again at once */
   else
     session_free_if_over(s);
 }

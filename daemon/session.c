@@ -59,7 +59,7 @@ static void list_open(struct session *s, bool open) {
 void session_make_hot(struct session *s) {
   struct shard *shard = s->shard;
   if (s->hot || shard->daemon->keeping) return;
-  s->hot = true;
+  s->hot = s->woken = true;
   s->hot_prev = NULL;
   s->hot_next = shard->hot;
   if (shard->hot) shard->hot->hot_prev = s;
@@ -176,7 +176,6 @@ static int open_session(struct session *s, int memory) {
 
 static void begin(struct session *s) {
   link_session(s);
-  s->active_ns = shmq_now_ns();
   session_make_hot(s);
   poll_socket(s);
 }

@@ -36,10 +36,15 @@ static void doorbell(struct io_op *op, int result) {
     session_free_if_over(s);
 }
 
+/* It was armed before, and answers have made the session hot meanwhile. Whoever has asked since changed the word, and rings. */
+static bool bell_waits(const struct session *s) {
+  const uint32_t *word = s->bell_op.buffer;
+  return __atomic_load_n(word, __ATOMIC_ACQUIRE) == (uint32_t)s->bell_op.offset;
+}
+
 /* Sleep behind the doorbell: announced, looked again, and only then no longer polled. */
-static void go_to_sleep(struct session *s) {
+static void arm_bell(struct session *s) {
   uint32_t *word, value;
-  requests_make_way(s); /* what began to wait elsewhere when this was looked at last */
   int rc = shmq_service_event_word(s->service, &word, &value);
   if (rc < 0) {
     session_end(s, "its doorbell cannot be armed");
@@ -51,6 +56,16 @@ static void go_to_sleep(struct session *s) {
   s->bell_polled = true;
   s->polls++;
   io_submit(s->shard->io, &s->bell_op);
+}
+
+static void go_to_sleep(struct session *s) {
+  requests_make_way(s); /* what began to wait elsewhere when this was looked at last */
+  if (s->in_flight >= s->credits)
+    session_make_cold(s); /* until an answer gives a credit back */
+  else if (!s->bell_polled)
+    arm_bell(s);
+  else if (bell_waits(s))
+    session_make_cold(s);
 }
 
 /* ---- answers ---- */
@@ -122,6 +137,22 @@ static int take_requests(struct session *s) {
   return begun;
 }
 
+/* A session is polled for `spin`. Where that ended too early, because it came back soon or its answer did, as a disk's does, for as
+ * long as that may take: asleep, both processors sleep in the end, and on a virtual machine their waking takes longer than the
+ * disk's next block. Where it did not come back so soon, for `spin` again. */
+static void learn(struct session *s, int64_t now_ns) {
+  const struct daemon *d = s->shard->daemon;
+  bool soon = now_ns - s->active_ns <= d->spin_most_ns;
+  s->spin_ns = soon && d->spin_most_ns > d->spin_ns ? d->spin_most_ns : d->spin_ns;
+}
+
+static void note_activity(struct session *s, bool brought, int64_t now_ns) {
+  if (s->woken) learn(s, now_ns);
+  if (brought || s->woken || s->answered) s->active_ns = now_ns;
+  s->woken = s->answered = false;
+  if (now_ns - s->active_ns <= s->shard->daemon->spin_ns) s->shard->patient = false;
+}
+
 /* It must not be freed while it is worked on: polls keeps it. */
 static int session_turn(struct session *s, int64_t now_ns) {
   s->polls++;
@@ -131,16 +162,14 @@ static int session_turn(struct session *s, int64_t now_ns) {
     session_free_if_over(s);
     return 0;
   }
-  if (n > 0) s->active_ns = now_ns;
+  note_activity(s, n > 0, now_ns);
   if (n == -EPIPE && s->shard->daemon->draining) session_leave_resources(s); /* who came to wait since */
   if (n == -EPIPE && s->in_flight) {
     s->shut = true;
     session_make_cold(s);
   } else if (n < 0)
     session_end(s, n == -EPIPE ? "its queue was shut" : "its memory makes no sense");
-  else if (s->in_flight >= s->credits)
-    session_make_cold(s); /* until an answer gives a credit back */
-  else if (n == 0 && !s->bell_polled && now_ns - s->active_ns > s->shard->daemon->spin_ns)
+  else if (n == 0 && now_ns - s->active_ns > s->spin_ns)
     go_to_sleep(s);
   return n > 0 ? n : 0;
 }
@@ -149,6 +178,7 @@ int sessions_turn(struct shard *shard) {
   int n = 0;
   shard->takes++;
   int64_t now = shard->hot ? shmq_now_ns() : 0;
+  shard->patient = shard->hot;
   for (struct session *s = shard->hot, *next; s; s = next) {
     next = s->hot_next;
     n += session_turn(s, now);

@@ -135,7 +135,7 @@ static void ignore_signals(void) {
 static int start(struct daemon *d) {
   int rc = shards_open(d);
   if (rc) return rc;
-  d->spin_ns = section_number(d->settings, "spin");
+  daemon_read_spin(d);
   rc = resources_open(d);
   return rc ? rc : guard_open(d);
 }

@@ -44,6 +44,22 @@ static shmq_future *wait_until(shmq_client *c, int64_t due_ns, int64_t deadline_
   return f;
 }
 
+static char worker_state(void) {
+  char path[64], line[512] = "";
+  snprintf(path, sizeof path, "/proc/%d/stat", (int)shmqd_worker(&d));
+  FILE *f = fopen(path, "r");
+  cr_assert(f && fgets(line, sizeof line, f));
+  fclose(f);
+  return strrchr(line, ')')[2];
+}
+
+static void wait_for_sleep(void) {
+  for (int still = 0; still < 20; still++) {
+    nap_ms(1);
+    if (worker_state() != 'S') still = 0;
+  }
+}
+
 /* Returns the timer or a negative errno. */
 static int64_t set(shmq_client *c, const char *name, int64_t due_ns, int64_t period_ns,
                    const char *message) {
@@ -217,4 +233,16 @@ Test(daemon_timer, messages_have_so_much_memory_together)
     cr_assert_eq(shmqd_ask(client, timer, SHMQ_TIMER_CLEAR, one, 0, NULL, 0, 0, &r), 0);
   }
   cr_assert_gt(set(client, segment, never, 0, "x"), 0);
+}
+
+/* It was asleep behind its doorbell when the answer came, was polled after that, sleeps behind the same one, and hears it. */
+Test(daemon_timer, an_answer_wakes_its_session_and_it_sleeps_again) {
+  for (int i = 0; i < 40; i++) {
+    shmq_future *f = wait_until(client, shmq_after_ns(i * INT64_C(100000)), PATIENCE);
+    cr_assert_eq(shmq_await(f, &r, SHMQ_FOREVER), 0);
+    shmq_future_free(f);
+    if (i % 2) cr_assert_eq(shmqd_ask(client, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), 0);
+    wait_for_sleep();
+    cr_assert_eq(shmqd_ask(client, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), 0);
+  }
 }
