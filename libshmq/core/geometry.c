@@ -58,7 +58,9 @@ struct cells {
  * whoever writes the end of the cell before it. If all that is too long by is the word, payloads have a line each in an
  * array of their own: next to its word's, it would be fetched for whoever polls that. Not in small rings, which stay in the
  * caches nearest to the processors: there it is the faster way to the payload. */
+#ifndef APART_CELLS /* the crash campaign's rings are small */
 #define APART_CELLS 512u
+#endif
 static struct cells cells_of(const struct shmq__queue_config *config) {
   uint32_t head = config->flags & SHMQ__TRACKED ? 8 + (uint32_t)sizeof(struct shmq__stamp) : 8;
   uint32_t payload = config->message_bytes, bytes = head + payload;

@@ -3,10 +3,12 @@
  * Kills every call of the library at every instruction and lets the survivors show what is left.
  *
  *   crash [--full] [--stride N] [--workers N] [--report FILE] [--markdown FILE]
- *         [--only CALL/STATE/MODE/KIND] [--at N] [--then M] [--list] [--verbose] [--first]
+ *         [--only CALL/STATE/MODE/KIND] [--at N] [--then M] [--list] [--verbose] [--first] [--cell BYTES]
  *
  * --only takes a shell pattern over the names that --list prints. --at and --then repeat one point,
  * which a FAULT line names. --first starts no case after one with a fault.
+ * --cell: messages that fill cells of so many bytes. 57 to 64 have their payloads apart from the words (core/geometry.c); longer ones
+ * have several lines; without it they are short.
  * Exit status: 0 nothing lost, duplicated, leaked or hung; 1 something was; 77 no ptrace.
  */
 #include <errno.h>
@@ -224,6 +226,7 @@ int main(int argc, char **argv) {
       {"markdown", required_argument, NULL, 'm'}, {"only", required_argument, NULL, 'o'},
       {"at", required_argument, NULL, 'n'},       {"then", required_argument, NULL, 't'},
       {"list", no_argument, NULL, 'l'},           {"verbose", no_argument, NULL, 'v'},
+      {"cell", required_argument, NULL, 'c'},
       {"first", no_argument, NULL, '1'},          {NULL, 0, NULL, 0}};
   const char *report = NULL, *markdown = NULL, *only = NULL;
   unsigned workers = 2 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN); /* survivors also sleep */
@@ -240,8 +243,10 @@ int main(int argc, char **argv) {
     case 'l': list = true; break;
     case 'v': verbose = true; break;
     case '1': first_only = true; break;
+    case 'c': cell_bytes = small_bytes = (uint32_t)strtoul(optarg, NULL, 10); break;
     default: return 2;
     }
+  if (small_bytes < 24 || small_bytes >= LARGE) return 2;
   if (plan.stride == 0 || workers == 0 || workers > WORKERS_MAX) return 2;
   lay_out(only);
   if (list) {

@@ -31,7 +31,9 @@ void fault(struct world *w, uint64_t *count, const char *format, ...) {
 
 /* ---- messages and the ledger ---- */
 
-uint32_t message_size(const struct world *w) { return w->state == STATE_BLOCK ? LARGE : SMALL; }
+uint32_t cell_bytes = 40, small_bytes = 24;
+
+uint32_t message_size(const struct world *w) { return w->state == STATE_BLOCK ? LARGE : small_bytes; }
 
 static uint64_t mixed(uint64_t id, uint32_t i) {
   uint64_t x = (id + 1) * UINT64_C(0x9e3779b97f4a7c15) + i;
@@ -48,7 +50,7 @@ void message_fill(unsigned char *data, uint64_t id, uint32_t size) {
 
 uint64_t message_id(const void *data, size_t size) {
   uint64_t id, word;
-  if (size != SMALL && size != LARGE) return 0;
+  if (size != small_bytes && size != LARGE) return 0;
   memcpy(&id, data, 8);
   for (uint32_t i = 8; i + 8 <= size; i += 8) {
     memcpy(&word, (const unsigned char *)data + i, 8);
@@ -146,8 +148,8 @@ int world_create(const struct world *w) {
       [MODE_SPSC] = SHMQ_SINGLE_PRODUCER | SHMQ_SINGLE_CONSUMER,
   };
   shmq_queue_options queues[2] = {
-      {.name = "main", .capacity = CAPACITY, .message_bytes = CELL_BYTES, .flags = flags[w->mode]},
-      {.name = "out", .capacity = CAPACITY, .message_bytes = CELL_BYTES, .flags = flags[w->mode]},
+      {.name = "main", .capacity = CAPACITY, .message_bytes = cell_bytes, .flags = flags[w->mode]},
+      {.name = "out", .capacity = CAPACITY, .message_bytes = cell_bytes, .flags = flags[w->mode]},
   };
   shmq_options options = {.participants = PARTICIPANTS,
                           .blocks = BLOCKS,

@@ -16,12 +16,10 @@
 
 enum {
   CAPACITY = 4,
-  CELL_BYTES = 40,
   BLOCKS = 8,
   BLOCK_BYTES = 256,
   PARTICIPANTS = 8,
-  SMALL = 24,  /* bytes of a message in a cell */
-  LARGE = 200, /* bytes of one in a block */
+  LARGE = 200, /* bytes of a message in a block */
   MESSAGES_MAX = 96,
   WARM_ID = 1, /* what the victim put before its call, in STATE_WARM */
   OWN_ID = 2,  /* the victim's own messages, at most three */
@@ -29,6 +27,9 @@ enum {
   OWN_MAX = 7,
   HELD_MAX = 4
 };
+
+/* What a cell holds, and the length of a message in one: --cell. */
+extern uint32_t cell_bytes, small_bytes;
 
 /* A survivor that waits longer than this hangs; no bounded look takes a tenth of it, but a loaded machine may. */
 #define PATIENCE_NS INT64_C(20000000000)
