@@ -54,18 +54,11 @@ static inline ssize_t copy_cell(shmq *q, const shmq__ring_view *r, uint64_t p, c
   return size;
 }
 
-/* The rest of get_cell for a message that is long, in a block or damaged. */
-__attribute__((noinline)) static ssize_t get_long(shmq *q, struct shmq__held *held,
-                                                  const struct iovec *to) {
-  const shmq__ring_view *r = held->ring;
-  uint32_t size = cell_length(held->word);
-  if (!cell_in_block(held->word) && size <= r->payload_bytes) {
-    ring_prefetch_message(r, position_add(held->position, 1));
-    return copy_cell(q, r, held->position, to, size);
-  }
-  ssize_t got = copy_out(q, held, to);
-  if (unlikely(got == -EMSGSIZE)) put_back(q, held, 1);
-  return got;
+/* A path of its own: two more instructions in that of short messages are felt there. */
+__attribute__((noinline)) static ssize_t copy_long_cell(shmq *q, const shmq__ring_view *r, uint64_t p,
+                                                        const struct iovec *to, uint32_t size) {
+  ring_prefetch_message(r, position_add(p, 1));
+  return copy_cell(q, r, p, to, size);
 }
 
 /* The fast path: one message that lies in a cell of a plain queue. -EAGAIN: go the general way. */
@@ -73,15 +66,9 @@ static inline ssize_t get_cell(shmq *q, const struct iovec *to) {
   const shmq__ring_view *r = q->rings;
   uint64_t p, w;
   if (unlikely(shmq__may_have_returned(q))) return -EAGAIN;
-  if (ring_take(r, q->segment->me, 1, to, &p, &w) != 1) return -EAGAIN;
-  struct shmq__held held = {.ring = r, .position = p, .word = w, .block = -1};
-  if (unlikely(cell_kind(w) == CELL_TOMBSTONE)) {
-    shmq__settle_done(q, &held);
-    return -EAGAIN;
-  }
+  if (!ring_take_short(r, q->segment->me, 1, to, &p, &w)) return -EAGAIN;
   uint32_t size = cell_length(w);
-  if (unlikely(cell_in_block(w) || size > r->short_bytes)) return get_long(q, &held, to);
-  return copy_cell(q, r, p, to, size);
+  return unlikely(size > r->short_bytes) ? copy_long_cell(q, r, p, to, size) : copy_cell(q, r, p, to, size);
 }
 
 ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {
@@ -101,43 +88,28 @@ ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {
   return got;
 }
 
-static bool all_in_cells(const shmq__ring_view *r, const uint64_t *words, int n) {
-  for (int i = 0; i < n; i++)
-    if (cell_kind(words[i]) != CELL_READY || cell_in_block(words[i]) ||
-        cell_length(words[i]) > r->payload_bytes)
-      return false;
-  return true;
-}
-
-/* The fast path: up to n messages that lie in cells of a plain queue. Returns how many; 0: none were taken; when
- * others had to be taken with them, *kept of them are in held instead. */
-static int get_run(shmq *q, struct iovec *iov, uint32_t n, struct shmq__held *held, int *kept) {
+/* The fast path: up to n messages that lie in cells of a plain queue. Returns how many; 0: go the general way. */
+static int get_run(shmq *q, struct iovec *iov, uint32_t n) {
   const shmq__ring_view *r = q->rings;
   uint64_t first, words[SHMQ_BATCH_MAX];
-  *kept = 0;
   if (!q->plain_room || shmq__may_have_returned(q)) return 0;
-  int got =
-      ring_take(r, q->segment->me, n < r->capacity ? n : (uint32_t)r->capacity, iov, &first, words);
-  if (got < 0) return 0;
-  if (unlikely(!all_in_cells(r, words, got))) {
-    *kept = shmq__keep_deliverable(q, r, first, got, words, held);
-    return 0;
-  }
-  for (int i = 0; i < got; i++) {
-    uint64_t p = position_add(first, (uint64_t)i);
+  if (n > r->capacity) n = r->capacity;
+  int got = (int)ring_take_short(r, q->segment->me, n, iov, &first, words);
+  if (got == 0) return 0;
+  struct ring_walk at = ring_walk_from(r, first);
+  for (int i = 0; i < got; i++, ring_walk_on(r, &at)) {
     iov[i].iov_len = cell_length(words[i]);
-    copy_bytes(iov[i].iov_base, cell_payload(r, p), iov[i].iov_len);
+    copy_bytes(iov[i].iov_base, at.cell + r->payload_offset, iov[i].iov_len);
   }
   CRASHPOINT("get.copied");
   /* The first last, as in put_run: a putter polls it. */
-  for (int i = got - 1; i >= 0; i--) {
-    uint64_t p = position_add(first, (uint64_t)i);
-    uint64_t empty = cell_free(next_turn(r, p));
-    if (i > 0)
-      a_store(cell_word(r, p), empty); /* C2 */
-    else
-      word_release(q, cell_word(r, p), empty);
+  const struct ring_walk next = ring_walk_from(r, position_add(first, r->capacity));
+  at = next;
+  for (int i = 1; i < got; i++) {
+    ring_walk_on(r, &at);
+    a_store(ring_walk_word(&at), at.free); /* C2 */
   }
+  word_release(q, ring_walk_word(&next), next.free);
   signal_putters(q, got);
   shmq__signal_idle(q);
   return got;
@@ -149,12 +121,12 @@ int shmq_get_batch(shmq *q, struct iovec *iov, int n, int64_t deadline_ns) {
   int rc = enter(q, false);
   if (rc < 0) return rc;
   uint32_t want = n < SHMQ_BATCH_MAX ? (uint32_t)n : SHMQ_BATCH_MAX;
-  int got, done = get_run(q, iov, want, held, &got), error = -EBADMSG;
+  int done = get_run(q, iov, want), error = -EBADMSG;
   if (likely(done > 0)) {
     count_gets(q, (uint64_t)done);
     return done;
   }
-  if (got == 0) got = take_wait(q, want, iov, held, deadline_ns);
+  int got = take_wait(q, want, iov, held, deadline_ns);
   for (int i = 0; i < got; i++) {
     ssize_t size = copy_out(q, &held[i], &iov[done]);
     if (size == -EMSGSIZE) {

@@ -34,10 +34,9 @@ static void give_up_run(shmq *q, uint64_t first, int n) {
 }
 
 /* Fill the line of the word last: a taker polls it, and each of its looks takes the line from us. */
-static inline void fill_cell(const shmq__ring_view *r, uint64_t position, const void *data,
+static inline void fill_cell(const shmq__ring_view *r, unsigned char *payload, const void *data,
                              uint32_t size) {
   const uint32_t first = SHMQ__LINE - 8;
-  unsigned char *payload = cell_payload(r, position);
   if (size > first && r->payload_offset < r->beyond_offset) {
     memcpy(payload + first, (const char *)data + first, size - first);
     atomic_signal_fence(memory_order_seq_cst);
@@ -49,14 +48,13 @@ static inline void fill_cell(const shmq__ring_view *r, uint64_t position, const 
 
 /* Store READY in a cell that is filled. If we die before, recovery makes a tombstone; after it, the message is delivered.
  * `last`: of a run, which orders all of it before the look at sleepers. */
-static inline void publish_cell(const shmq *q, const shmq__ring_view *r, uint64_t p, size_t size,
-                                bool last) {
-  uint64_t ready = cell_make(turn_of(r, p), (uint32_t)size, 0, 0, false, CELL_READY);
+static inline void publish_cell(const shmq *q, const struct ring_walk *at, size_t size, bool last) {
+  uint64_t ready = at->free | cell_make(0, (uint32_t)size, 0, 0, false, CELL_READY);
   CRASHPOINT("publish.before");
   if (last)
-    word_release(q, cell_word(r, p), ready); /* P1 */
+    word_release(q, ring_walk_word(at), ready); /* P1 */
   else
-    a_store(cell_word(r, p), ready);
+    a_store(ring_walk_word(at), ready);
   CRASHPOINT("publish.after");
 }
 
@@ -85,8 +83,9 @@ static inline int put_cell(shmq *q, const void *data, size_t size) {
   uint64_t p;
   int rc = claim_run(q, 1, &p);
   if (unlikely(rc < 0)) return rc;
-  fill_cell(r, p, data, (uint32_t)size);
-  publish_cell(q, r, p, size, true);
+  struct ring_walk at = ring_walk_from(r, p);
+  fill_cell(r, at.cell + r->payload_offset, data, (uint32_t)size);
+  publish_cell(q, &at, size, true);
   published_run(q, p, 1);
   return 0;
 }
@@ -97,13 +96,17 @@ static int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
   uint64_t first;
   int got = claim_run(q, n, &first);
   if (unlikely(got < 0)) return got;
-  for (int i = 0; i < got; i++) {
-    uint64_t p = position_add(first, (uint64_t)i);
-    fill_cell(r, p, iov[i].iov_base, (uint32_t)iov[i].iov_len);
-  }
+  const struct ring_walk begin = ring_walk_from(r, first);
+  struct ring_walk at = begin;
+  for (int i = 0; i < got; i++, ring_walk_on(r, &at))
+    fill_cell(r, at.cell + r->payload_offset, iov[i].iov_base, (uint32_t)iov[i].iov_len);
   /* The first last: a taker polls it, and then finds the whole run; until then it leaves us our lines. */
-  for (int i = got - 1; i >= 0; i--)
-    publish_cell(q, r, position_add(first, (uint64_t)i), iov[i].iov_len, i == 0);
+  at = begin;
+  for (int i = 1; i < got; i++) {
+    ring_walk_on(r, &at);
+    publish_cell(q, &at, iov[i].iov_len, false);
+  }
+  publish_cell(q, &begin, iov[0].iov_len, true);
   published_run(q, first, got);
   return got;
 }

@@ -24,6 +24,32 @@
 #include "core/crashpoint.h"
 #include "core/segment.h"
 
+/* Along the cells of a run, without working out each one's address and turn. At the end of the ring the next is its first,
+ * a turn later. */
+struct ring_walk {
+  unsigned char *cell;
+  uint32_t left; /* to the end of the ring */
+  uint64_t lap;  /* the first position of the next turn */
+  uint64_t free; /* the word of a free cell of this turn */
+};
+
+static inline struct ring_walk ring_walk_from(const shmq__ring_view *r, uint64_t position) {
+  uint32_t left = (uint32_t)(r->capacity - (position & r->mask));
+  return (struct ring_walk){.cell = (unsigned char *)cell_word(r, position),
+                            .left = left,
+                            .lap = position_add(position, left),
+                            .free = cell_free(turn_of(r, position))};
+}
+
+static inline void ring_walk_on(const shmq__ring_view *r, struct ring_walk *w) {
+  w->cell += r->stride;
+  if (unlikely(--w->left == 0)) *w = ring_walk_from(r, w->lap);
+}
+
+static inline _Atomic uint64_t *ring_walk_word(const struct ring_walk *w) {
+  return (_Atomic uint64_t *)(void *)w->cell;
+}
+
 /* Record the run that x names, where x was read from *index, unless *index has moved on (then it is
  * recorded, by R2). */
 void shmq__ring_record_run(_Atomic uint64_t *records, uint64_t mask, _Atomic uint64_t *index,
@@ -92,6 +118,19 @@ ring_prefetch_message(const shmq__ring_view *r, uint64_t position) {
 /* Cells that the look at a run is ahead of. */
 #define RING_AHEAD 8u
 
+/* How many cells from p on are free, up to `want`. */
+static inline uint32_t ring_free_from(const shmq__ring_view *r, uint64_t p, uint32_t want) {
+  if (want == 1) return a_load(cell_word(r, p)) == cell_free(turn_of(r, p)); /* P2 */
+  struct ring_walk w = ring_walk_from(r, p);
+  uint32_t n = 0;
+  for (; n < RING_AHEAD; n++) ring_prefetch_cell(r, p + n);
+  for (n = 0; n < want && a_load(ring_walk_word(&w)) == w.free; n++) { /* P2 */
+    ring_prefetch_cell(r, p + n + RING_AHEAD);
+    ring_walk_on(r, &w);
+  }
+  return n;
+}
+
 /* Take up to `want` (1 to SHMQ_BATCH_MAX) free positions at tail, from *first on.
  * Returns how many, or -EAGAIN: full. Lock-free. */
 static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t want,
@@ -99,13 +138,7 @@ static inline int ring_claim(const shmq__ring_view *r, uint32_t me, uint32_t wan
   uint64_t x = a_load(&r->index->tail);
   for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
     uint64_t p = index_position(x);
-    uint32_t n = 0;
-    for (uint32_t i = 0; want > 1 && i < RING_AHEAD; i++) ring_prefetch_cell(r, p + i);
-    while (n < want && a_load(cell_word(r, position_add(p, n))) == /* P2 */
-                           cell_free(turn_of(r, position_add(p, n)))) {
-      if (want > 1) ring_prefetch_cell(r, p + n + RING_AHEAD);
-      n++;
-    }
+    uint32_t n = ring_free_from(r, p, want);
     if (n == 0) {
       uint64_t now = a_load(&r->index->tail);
       if (now == x) return -EAGAIN;
@@ -156,12 +189,12 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
     uint32_t n = 0;
     bool too_long = false;
     if (r->beyond_offset) __builtin_prefetch(cell_beyond(r, p));
-    for (; n < want; n++) {
-      uint64_t at = position_add(p, n);
-      uint64_t w = a_load(cell_word(r, at)); /* C1 */
-      if (cell_turn(w) != turn_of(r, at)) break;
+    struct ring_walk at = ring_walk_from(r, p);
+    for (; n < want; n++, ring_walk_on(r, &at)) {
+      uint64_t w = a_load(ring_walk_word(&at)); /* C1 */
+      if (cell_turn(w) != cell_turn(at.free)) break;
       if (cell_kind(w) == CELL_READY) {
-        too_long = limits && ring_message_size(r, at, w) > limits[n].iov_len;
+        too_long = limits && ring_message_size(r, position_add(p, n), w) > limits[n].iov_len;
         if (too_long) break;
       } else if (cell_kind(w) != CELL_TOMBSTONE) {
         break;
@@ -181,6 +214,38 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
     return (int)n;
   }
   return -EAGAIN;
+}
+
+/* A message in its cell, of the turn that the FREE word `free` is of, and no longer than `limit`? One comparison tells turn, kind
+ * and that it is in no block. */
+static inline bool ring_is_short(const shmq__ring_view *r, uint64_t w, uint64_t free, size_t limit) {
+  const uint64_t told = (uint64_t)TURN_MASK << 42 | 0xf;
+  return (w & told) == (free | CELL_READY) && cell_length(w) <= r->payload_bytes && cell_length(w) <= limit;
+}
+
+/* As ring_take, but only messages that lie in their cells and fit their limits, and only up to one that does not. Returns how
+ * many; 0: ring_take says why. */
+static inline uint32_t ring_take_short(const shmq__ring_view *r, uint32_t me, uint32_t want,
+                                       const struct iovec *limits, uint64_t *first, uint64_t *words) {
+  uint64_t x = a_load(&r->index->head);
+  for (uint32_t attempts = RING_ATTEMPTS; attempts > 0; attempts--) {
+    uint64_t p = index_position(x);
+    struct ring_walk at = ring_walk_from(r, p);
+    uint32_t n = 0;
+    if (r->beyond_offset) __builtin_prefetch(cell_beyond(r, p));
+    for (; n < want; ring_walk_on(r, &at)) {
+      uint64_t w = a_load(ring_walk_word(&at)); /* C1 */
+      if (!ring_is_short(r, w, at.free, limits[n].iov_len)) break;
+      __builtin_prefetch(at.cell + r->beyond_offset);
+      words[n++] = w;
+    }
+    if (n == 0) return 0;
+    if (r->stride >= SHMQ__LINE) prefetch_to_write(cell_word(r, p));
+    if (!ring_advance(&r->index->head, r->consumer_records, r->mask, &x, n, me)) continue;
+    *first = p;
+    return n;
+  }
+  return 0;
 }
 
 /* Is position p taken, by a producer or by a consumer, as the index word x says? Modular. */

@@ -191,6 +191,58 @@ Test(core_ring, a_message_too_long_for_its_buffer_is_not_taken) {
   end();
 }
 
+/* Each step is what the position says, over the end of the ring, of the turns and of the positions. */
+Test(core_ring, a_walk_goes_where_positions_go) {
+  begin(0);
+  for (unsigned wrap = 0; wrap < WRAPS; wrap++) {
+    uint64_t p = position_sub(wrap_position(r, wrap), 3);
+    struct ring_walk w = ring_walk_from(r, p);
+    for (uint32_t i = 0; i < 3 * CAPACITY; i++, ring_walk_on(r, &w)) {
+      uint64_t at = position_add(p, i);
+      cr_assert_eq(ring_walk_word(&w), cell_word(r, at));
+      cr_assert_eq(w.free, cell_free(turn_of(r, at)));
+    }
+  }
+  end();
+}
+
+/* Up to the first that is none, over every wrap: what a batch copies at once. */
+Test(core_ring, short_ones_are_taken_up_to_one_that_is_not) {
+  const struct { uint64_t change; const char *what; } odd[] = {
+      {cell_make(0, 0, 0, 0, true, CELL_FREE), "in a block"},
+      {CELL_READY ^ CELL_TOMBSTONE, "given up"},
+      {CELL_READY ^ CELL_RETURNED, "returned"},
+      {CELL_READY ^ CELL_LEASED, "leased"},
+      {CELL_READY ^ CELL_FREE, "not published"},
+      {cell_make(1, 0, 0, 0, false, CELL_FREE), "of another turn"},
+      {cell_make(0, 5 ^ 9, 0, 0, false, CELL_FREE), "longer than its cell"},
+      {cell_make(0, 5 ^ 7, 0, 0, false, CELL_FREE), "longer than its limit"}};
+  struct iovec limits[CAPACITY];
+  begin(0);
+  for (uint32_t i = 0; i < CAPACITY; i++) limits[i].iov_len = 6;
+  for (unsigned k = 0; k < sizeof odd / sizeof *odd; k++) {
+    if (k == 6) for (uint32_t i = 0; i < CAPACITY; i++) limits[i].iov_len = 100;
+    if (k == 7) for (uint32_t i = 0; i < CAPACITY; i++) limits[i].iov_len = 6;
+    for (unsigned wrap = 0; wrap < WRAPS; wrap++) {
+      uint64_t at = wrap_position(r, wrap), first, words[SHMQ_BATCH_MAX];
+      wind_to(r, at);
+      cr_assert_eq(ring_claim(r, ME, CAPACITY, &first), CAPACITY);
+      cr_assert_eq(ring_take_short(r, ME, CAPACITY, limits, &first, words), 0, "claimed is not published");
+      for (uint32_t i = 0; i < CAPACITY; i++) publish(position_add(at, i), 5);
+      _Atomic uint64_t *word = cell_word(r, position_add(at, 5));
+      atomic_store(word, atomic_load(word) ^ odd[k].change);
+      cr_assert_eq(ring_take_short(r, ME, 2, limits, &first, words), 2);
+      cr_assert_eq(first, at);
+      cr_assert_eq(ring_take_short(r, ME, CAPACITY, limits, &first, words), 3, "%s", odd[k].what);
+      cr_assert_eq(first, position_add(at, 2));
+      cr_assert_eq(cell_length(words[2]), 5);
+      cr_assert_eq(ring_take_short(r, ME, CAPACITY, limits, &first, words), 0, "%s", odd[k].what);
+      cr_assert_eq(index_position(atomic_load(&r->index->head)), position_add(at, 5), "it stays");
+    }
+  }
+  end();
+}
+
 Test(core_ring, words_of_another_lap_are_not_taken) {
   begin(0);
   uint64_t first, words[SHMQ_BATCH_MAX];
