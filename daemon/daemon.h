@@ -244,7 +244,9 @@ struct shard {
   struct session *hot;      /* those that are polled, not asleep behind a doorbell */
   struct session *unsent;   /* those with answers that are kept back */
   unsigned lingering;       /* batches that wait for clients that were just answered */
-  bool patient;             /* all that are polled are polled for longer than `spin` */
+  int64_t patient_ns;       /* when this turn began in which all that are polled are polled beyond `spin`; 0: not all, or none */
+  int64_t taken_ns;         /* when others had taken the processor for long */
+  int64_t crowded_until_ns; /* nothing is, until then */
   uint64_t takes;           /* raised in each turn, and after requests were taken or came from another shard */
   _Atomic unsigned session_count;
   _Atomic uint64_t requests;    /* ever taken */

@@ -18,7 +18,7 @@
 
 enum {
   HELPERS = 4,
-  DONE_MOST = 4 /* at once: who is answered may ask again, and the device has the next, while the rest is worked on */
+  DONE_LEAST = 4 /* at once, or a quarter: who is answered may ask again, and the device has the next, while the rest is worked on */
 };
 
 struct io {
@@ -26,6 +26,7 @@ struct io {
   void *state;
   unsigned in_flight;
   struct io_op *done, **done_end;
+  unsigned done_count;
   struct pool *pool;   /* started by the first IO_CALL */
   struct bells *bells; /* of the rungs that cannot wait on futexes */
   int wake;            /* readable: helpers have done something, or io_wake was called */
@@ -106,6 +107,7 @@ void io_complete(struct io *io, struct io_op *op, int result) {
   op->next = NULL;
   *io->done_end = op;
   io->done_end = &op->next;
+  io->done_count++;
 }
 
 /* ---- the helpers ---- */
@@ -180,9 +182,11 @@ void io_submit(struct io *io, struct io_op *op) {
 
 static int call_done(struct io *io) {
   int n = 0;
-  for (struct io_op *op; n < DONE_MOST && (op = io->done); n++) {
+  int most = io->done_count / 4 > DONE_LEAST ? (int)io->done_count / 4 : DONE_LEAST;
+  for (struct io_op *op; n < most && (op = io->done); n++) {
     io->done = op->next;
     if (!io->done) io->done_end = &io->done;
+    io->done_count--;
     io->in_flight--;
     if (op->done) op->done(op, op->result);
   }

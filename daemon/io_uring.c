@@ -43,6 +43,11 @@ static void prep_futex(struct io_uring_sqe *sqe, const struct io_op *op) {
   sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
 }
 
+/* An eventfd's count does not. */
+static bool is_from_device(const struct io_op *op) {
+  return op->what == IO_READ && op->bytes > sizeof(uint64_t);
+}
+
 static void submit_some(struct uring *u) {
   unsigned piece = u->reads < FEW ? 1 : PIECE;
   u->reads++;
@@ -64,7 +69,7 @@ static void uring_submit(void *state, struct io_op *op) {
   }
   if (op->what == IO_READ || op->what == IO_WRITE) sqe->rw_flags = (int)op->flags;
   io_uring_sqe_set_data(sqe, op);
-  if (op->what == IO_READ) submit_some(u);
+  if (is_from_device(op)) submit_some(u);
 }
 
 /* ---- opening ---- */
@@ -136,7 +141,7 @@ static int futex_open(void **state) {
 
 /* A word that had changed already needs no waiting: that is no error. */
 static void complete(struct uring *u, struct io *io, struct io_op *op, int result) {
-  if (op->what == IO_READ) u->reads--;
+  if (is_from_device(op)) u->reads--;
   io_complete(io, op, op->what == IO_FUTEX && result == -EAGAIN ? 0 : result);
 }
 

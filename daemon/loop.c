@@ -71,6 +71,7 @@ void daemon_serve(struct daemon *d, struct request *r) {
 void daemon_read_spin(struct daemon *d) {
   d->spin_ns = section_number(d->settings, "spin");
   d->spin_most_ns = section_number(d->settings, "spin_most");
+  if (d->spin_most_ns < d->spin_ns || !d->spin_ns) d->spin_most_ns = d->spin_ns;
 }
 
 /* ---- draining ---- */
@@ -121,14 +122,16 @@ static int64_t wait_until(struct shard *s, int found) {
 }
 
 int shard_run(struct shard *s) {
+  int rc = 0;
   while (!is_over(s)) {
     int found = s->daemon->shard_count > 1 ? shard_deliver(s) : 0;
     alarms_run(&s->alarms);
     found += sessions_turn(s);
     resources_turn(s);
     sessions_send(s);
-    if (!found && (s->lingering || s->patient)) sched_yield(); /* others may have been woken on this processor */
-    int rc = io_run(s->io, wait_until(s, found));
+    bool offer = s->lingering || (s->patient_ns && rc == 0);
+    if (!found && offer) sched_yield(); /* others may have been woken on this processor */
+    rc = io_run(s->io, wait_until(s, found));
     sessions_send(s);
     if (rc < 0) {
       say(SAY_ERROR, "waiting for I/O: %s", strerror(-rc));

@@ -69,6 +69,7 @@ void session_make_hot(struct session *s) {
 void session_make_cold(struct session *s) {
   if (!s->hot) return;
   s->hot = false;
+  s->waiting = s->in_flight > 0;
   *(s->hot_prev ? &s->hot_prev->hot_next : &s->shard->hot) = s->hot_next;
   if (s->hot_next) s->hot_next->hot_prev = s->hot_prev;
 }

@@ -45,9 +45,10 @@ struct session {
   int socket;
   shmq_service *service;
   int64_t active_ns; /* when it last had a request or was answered, as of its turns */
-  int64_t spin_ns;   /* how long it is polled after that */
   bool woken;        /* it has become hot since its last turn */
   bool answered;     /* since then, too */
+  bool waiting;      /* it had requests under way when it became cold */
+  bool soon[2];      /* was it hot again soon, when it had none under way and when it had some? */
 
   struct request *requests, *free_requests;
   struct request *taken; /* in their order, not begun yet and not counted in in_flight */

@@ -24,7 +24,7 @@ static const struct param params[] = {
     {"spin", PARAM_DURATION, "20us", 0, 1000000000, NULL,
      "how long a session that brings nothing is polled before the daemon sleeps", PARAM_LIVE},
     {"spin_most", PARAM_DURATION, "400us", 0, 1000000000, NULL,
-     "the same where it, or the answer to it, has just come within so long; others may have the processor meanwhile", PARAM_LIVE},
+     "the same where it was back, or answered, within so long the last time; others may have the processor meanwhile; nothing if spin is 0", PARAM_LIVE},
     {"drain", PARAM_DURATION, "5s", 0, 3600000000000, NULL,
      "how long SIGTERM waits for what is under way", PARAM_LIVE},
     {"max_sessions", PARAM_COUNT, "1024", 1, 100000, NULL, "clients at once", PARAM_LIVE},

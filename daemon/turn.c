@@ -6,7 +6,13 @@
 #include "session.h"
 #include "shard.h"
 
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 enum { TURN_REQUESTS = 32, TURN_BYTES = 256 << 10 };
+static const int64_t slice_ns = 2000000, again_ns = 10000000, crowded_ns = 300000000;
 
 static void dispatch(struct request *r) {
   const struct shard *shard = r->session->shard;
@@ -36,14 +42,14 @@ static void doorbell(struct io_op *op, int result) {
     session_free_if_over(s);
 }
 
-/* It was armed before, and answers have made the session hot meanwhile. Whoever has asked since changed the word, and rings. */
-static bool bell_waits(const struct session *s) {
-  const uint32_t *word = s->bell_op.buffer;
-  return __atomic_load_n(word, __ATOMIC_ACQUIRE) == (uint32_t)s->bell_op.offset;
+/* Somebody changed the word and did not live to ring, or did not ring for good: what waits behind the old value ends. */
+static void ring_own_bell(uint32_t *word) {
+  (void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Sleep behind the doorbell: announced, looked again, and only then no longer polled. */
-static void arm_bell(struct session *s) {
+/* Sleep behind the doorbell: announced, looked again, and only then no longer polled. It may be armed still, when an answer has made the
+ * session hot meanwhile. */
+static void sleep_behind_bell(struct session *s) {
   uint32_t *word, value;
   int rc = shmq_service_event_word(s->service, &word, &value);
   if (rc < 0) {
@@ -51,7 +57,12 @@ static void arm_bell(struct session *s) {
     return;
   }
   if (rc > 0) return;
+  if (s->bell_polled && value != (uint32_t)s->bell_op.offset) {
+    ring_own_bell(word);
+    return;
+  }
   session_make_cold(s);
+  if (s->bell_polled) return;
   s->bell_op = (struct io_op){.what = IO_FUTEX, .buffer = word, .offset = value, .done = doorbell};
   s->bell_polled = true;
   s->polls++;
@@ -62,10 +73,8 @@ static void go_to_sleep(struct session *s) {
   requests_make_way(s); /* what began to wait elsewhere when this was looked at last */
   if (s->in_flight >= s->credits)
     session_make_cold(s); /* until an answer gives a credit back */
-  else if (!s->bell_polled)
-    arm_bell(s);
-  else if (bell_waits(s))
-    session_make_cold(s);
+  else
+    sleep_behind_bell(s);
 }
 
 /* ---- answers ---- */
@@ -137,21 +146,33 @@ static int take_requests(struct session *s) {
   return begun;
 }
 
-/* A session is polled for `spin`. Where that ended too early, because it came back soon or its answer did, as a disk's does, for as
- * long as that may take: asleep, both processors sleep in the end, and on a virtual machine their waking takes longer than the
- * disk's next block. Where it did not come back so soon, for `spin` again. */
-static void learn(struct session *s, int64_t now_ns) {
+/* ---- how long it is polled ---- */
+
+/* `spin`; where that ended too early the last time, `spin_most`: it was back soon, or its answer was, as a disk's is. Asleep, both processors
+ * sleep in the end, and on a virtual machine their waking takes longer than the disk's next block. Apart for who waits for an answer and who has
+ * none to wait for: who asks at once after slow answers is not polled through them. */
+static int64_t spin_of(const struct session *s, int64_t now_ns) {
   const struct daemon *d = s->shard->daemon;
-  bool soon = now_ns - s->active_ns <= d->spin_most_ns;
-  s->spin_ns = soon && d->spin_most_ns > d->spin_ns ? d->spin_most_ns : d->spin_ns;
+  return s->soon[s->in_flight > 0] && now_ns >= s->shard->crowded_until_ns ? d->spin_most_ns : d->spin_ns;
 }
 
 static void note_activity(struct session *s, bool brought, int64_t now_ns) {
-  if (s->woken) learn(s, now_ns);
+  const struct daemon *d = s->shard->daemon;
+  if (s->woken) s->soon[s->waiting] = now_ns - s->active_ns <= d->spin_most_ns;
   if (brought || s->woken || s->answered) s->active_ns = now_ns;
   s->woken = s->answered = false;
-  if (now_ns - s->active_ns <= s->shard->daemon->spin_ns) s->shard->patient = false;
+  if (now_ns - s->active_ns <= d->spin_ns) s->shard->patient_ns = 0;
 }
+
+/* Others took the processor for a whole slice, and soon again: they do not wait for anything, and a sleeper is let in before them where who
+ * polls is not. */
+static void look_for_others(struct shard *shard, int64_t now_ns) {
+  if (!shard->patient_ns || now_ns - shard->patient_ns < slice_ns) return;
+  if (now_ns - shard->taken_ns < again_ns) shard->crowded_until_ns = now_ns + crowded_ns;
+  shard->taken_ns = now_ns;
+}
+
+/* ---- turns ---- */
 
 /* It must not be freed while it is worked on: polls keeps it. */
 static int session_turn(struct session *s, int64_t now_ns) {
@@ -169,7 +190,7 @@ static int session_turn(struct session *s, int64_t now_ns) {
     session_make_cold(s);
   } else if (n < 0)
     session_end(s, n == -EPIPE ? "its queue was shut" : "its memory makes no sense");
-  else if (n == 0 && now_ns - s->active_ns > s->spin_ns)
+  else if (n == 0 && now_ns - s->active_ns > spin_of(s, now_ns))
     go_to_sleep(s);
   return n > 0 ? n : 0;
 }
@@ -178,7 +199,8 @@ int sessions_turn(struct shard *shard) {
   int n = 0;
   shard->takes++;
   int64_t now = shard->hot ? shmq_now_ns() : 0;
-  shard->patient = shard->hot;
+  if (shard->hot) look_for_others(shard, now);
+  shard->patient_ns = now;
   for (struct session *s = shard->hot, *next; s; s = next) {
     next = s->hot_next;
     n += session_turn(s, now);

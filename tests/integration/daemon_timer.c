@@ -246,3 +246,25 @@ Test(daemon_timer, an_answer_wakes_its_session_and_it_sleeps_again) {
     cr_assert_eq(shmqd_ask(client, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), 0);
   }
 }
+
+/* As one does that dies between changing the word and ringing. */
+static void change_word(void) {
+  uint32_t *word, value;
+  shmq *requests;
+  cr_assert_eq(shmq_open_in(&requests, shmq_client_segment(client), "requests.always", 0), 0);
+  cr_assert_eq(shmq_event_word(requests, &word, &value), 0);
+  (void)__atomic_add_fetch(word, 8, __ATOMIC_SEQ_CST);
+  shmq_close(requests);
+}
+
+Test(daemon_timer, a_doorbell_that_was_not_rung_keeps_nobody_awake) {
+  for (int i = 0; i < 5; i++) {
+    shmq_future *f = wait_until(client, shmq_after_ns(50 * MILLISECOND), PATIENCE);
+    wait_for_sleep();
+    change_word();
+    cr_assert_eq(shmq_await(f, &r, SHMQ_FOREVER), 0);
+    shmq_future_free(f);
+    wait_for_sleep();
+    cr_assert_eq(shmqd_ask(client, 0, SHMQ_DAEMON_NULL, 0, 0, NULL, 0, 0, &r), 0);
+  }
+}
