@@ -205,6 +205,7 @@ int sessions_turn(struct shard *shard) {
     next = s->hot_next;
     n += session_turn(s, now);
   }
+  if (!shard->hot) shard->patient_ns = 0;
   return n;
 }
 

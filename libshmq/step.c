@@ -29,11 +29,12 @@ static bool exclude_each_other(const shmq_message *a, const shmq_message *b) {
          shmq__message_hold(a) == HOLD_RESERVED && shmq__message_hold(b) == HOLD_RESERVED;
 }
 
-static void signal_step(shmq *q, bool published) {
+static void signal_step(shmq *q, const struct shmq__txn_item *item) {
   struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
-  if (published) {
+  if (item->word) {
     count(&slot->puts, 1);
     signal_takers(q, 1);
+    ring_prefetch_cell(item->ring, position_add(item->position, 1)); /* as in put.c */
   } else {
     count(&slot->gets, 1);
     signal_putters(q, 1);
@@ -61,7 +62,7 @@ int shmq_commit_all(const shmq_step *steps, int n) {
   }
   shmq__txn_commit(steps[0].queue->segment, items, (uint32_t)n);
   for (int i = 0; i < n; i++) {
-    signal_step(steps[i].queue, items[i].word != 0);
+    signal_step(steps[i].queue, &items[i]);
     steps[i].queue->held--;
     memset(steps[i].message, 0, sizeof *steps[i].message);
   }
@@ -95,8 +96,8 @@ static void move(shmq *from, const struct shmq__held *held, shmq *to, const stru
   publish_item(&items[0], out, size);
   release_item(&items[1], held);
   shmq__txn_commit(from->segment, items, 2);
-  signal_step(to, true);
-  signal_step(from, false);
+  signal_step(to, &items[0]);
+  signal_step(from, &items[1]);
 }
 
 int shmq__move(shmq *from, const struct shmq__held *held, shmq *to, const shmq_cause *cause,
