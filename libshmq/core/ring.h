@@ -189,12 +189,12 @@ static inline int ring_take(const shmq__ring_view *r, uint32_t me, uint32_t want
     uint32_t n = 0;
     bool too_long = false;
     if (r->beyond_offset) __builtin_prefetch(cell_beyond(r, p));
-    struct ring_walk at = ring_walk_from(r, p);
-    for (; n < want; n++, ring_walk_on(r, &at)) {
-      uint64_t w = a_load(ring_walk_word(&at)); /* C1 */
-      if (cell_turn(w) != cell_turn(at.free)) break;
+    for (; n < want; n++) {
+      uint64_t at = position_add(p, n);
+      uint64_t w = a_load(cell_word(r, at)); /* C1 */
+      if (cell_turn(w) != turn_of(r, at)) break;
       if (cell_kind(w) == CELL_READY) {
-        too_long = limits && ring_message_size(r, position_add(p, n), w) > limits[n].iov_len;
+        too_long = limits && ring_message_size(r, at, w) > limits[n].iov_len;
         if (too_long) break;
       } else if (cell_kind(w) != CELL_TOMBSTONE) {
         break;
