@@ -239,7 +239,7 @@ SHMQ_API ssize_t shmq_get(shmq *queue, void *data, size_t size, int64_t deadline
  * Shape: put: iov[i] names the i-th message. get: iov[i] is a buffer on entry and its iov_len the
  *   message's size on return.
  * Returns: how many were put or got, at least 1, or an error when none was. get does not wait for
- *   more than the first. */
+ *   more than the first, and may leave to the next call what lies in a block. */
 SHMQ_API int shmq_put_batch(shmq *queue, const struct iovec *iov, int n, int64_t deadline_ns);
 SHMQ_API int shmq_get_batch(shmq *queue, struct iovec *iov, int n, int64_t deadline_ns);
 
