@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Reading a file through the daemon: 4 KiB at random from 64 MiB. The client runs on the first CPU and the daemon on
- * the second. Each page holds its number, and every answer is looked at.
+ * the second. Each page holds its number and then noise, and every answer is looked at.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,11 +26,12 @@ static void die(const char *what) {
 }
 
 static void make_file(const char *path) {
-  static unsigned char page[PAGE];
+  static uint64_t page[PAGE / sizeof(uint64_t)], state;
   int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) die(path);
   for (uint64_t i = 0; i < PAGES; i++) {
-    memcpy(page, &i, sizeof i);
+    page[0] = i;
+    for (unsigned k = 1; k < PAGE / sizeof i; k++) page[k] = load_random(&state);
     if (write(fd, page, PAGE) != PAGE) die(path);
   }
   if (fsync(fd) != 0)

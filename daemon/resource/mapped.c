@@ -21,6 +21,8 @@ enum {
   FILES_MOST = 1024,       /* of a resource */
   HOT_READS = 48           /* and once more, without a change: who reads a file once, in long pieces, has fewer */
 };
+static const int64_t ask_ns = 50000;        /* what a file was so lately is believed until what was copied speaks against it */
+static const int64_t rest_ns = 100000000;   /* without a change, before a file that has changed is locked anew */
 static const int64_t sweep_ns = 1000000000; /* who was not read for so long makes room */
 static const int64_t pause_ns = 1000000000; /* after what could not be mapped */
 
@@ -49,10 +51,12 @@ struct mapped_file {
   struct mapped *mapped;
   const struct session *session;
   void **place;
-  uint64_t takes; /* as of the shard, when this was asked for: */
+  uint64_t asked; /* takes of the shard, when this was asked for: */
+  int64_t asked_ns;
   off_t length;
   struct timespec changed;
-  uint32_t changes; /* seen so far */
+  uint32_t changes; /* seen so far; the first look is one */
+  int64_t changed_ns; /* when the latest was seen */
   struct slot slots[SLOTS];
 };
 
@@ -90,6 +94,36 @@ static void window_free(struct window *w) {
 }
 
 bool mapped_is_idle(const struct mapped *m) { return m->jobs == 0; }
+
+/* ---- what a file is ---- */
+
+static bool has_changed(const struct mapped_file *f, const struct stat *st) {
+  return f->length != st->st_size || st->st_ctim.tv_sec != f->changed.tv_sec ||
+         st->st_ctim.tv_nsec != f->changed.tv_nsec;
+}
+
+/* Once for all requests that were taken before it is asked. */
+static void ask(struct mapped_file *f, int fd) {
+  const struct shard *shard = f->mapped->shard;
+  struct stat st = {0};
+  if (f->asked == shard->takes) return;
+  f->asked = shard->takes;
+  f->asked_ns = shard->took_ns;
+  if (fstat(fd, &st)) st.st_size = -1;
+  if (st.st_size >= 0 && !has_changed(f, &st)) return;
+  if (f->changes++) f->changed_ns = shard->took_ns;
+  f->length = st.st_size;
+  f->changed = st.st_ctim;
+}
+
+/* Has it been asked lately, and is it not beyond the end that it had then? */
+static bool is_known(const struct mapped_file *f, uint64_t end) {
+  return f->mapped->shard->took_ns - f->asked_ns < ask_ns && f->length >= 0 && end <= (uint64_t)f->length;
+}
+
+static bool has_rested(const struct mapped_file *f) {
+  return !f->changed_ns || f->mapped->shard->took_ns - f->changed_ns >= rest_ns;
+}
 
 /* ---- unmapping ---- */
 
@@ -256,37 +290,18 @@ void mapped_close(struct mapped *m) {
 
 /* ---- reading ---- */
 
-/* M1: once for all requests that were taken before it is asked. */
-static void look(struct mapped_file *f, int fd) {
-  struct stat st = {0};
-  if (f->takes == f->mapped->shard->takes) return;
-  f->takes = f->mapped->shard->takes;
-  off_t before = f->length;
-  f->length = fstat(fd, &st) ? -1 : st.st_size;
-  if (f->length >= 0 && f->length == before && st.st_ctim.tv_sec == f->changed.tv_sec &&
-      st.st_ctim.tv_nsec == f->changed.tv_nsec)
-    return;
-  f->changed = st.st_ctim;
-  f->changes++;
-}
-
-/* Let them come while the kernel is asked: the first lines are what a copy waits for. */
-static void prefetch_beginning(const struct window *w, size_t skip, size_t bytes) {
-  enum { LINE = 64, AHEAD = 16 * LINE };
-  size_t end = skip + (bytes < AHEAD ? bytes : AHEAD);
-  for (size_t at = skip; at < end && at < w->bytes; at += LINE) __builtin_prefetch(w->at + at);
-}
+/* A file ends in zeros in its last page, whenever it was cut (M1). */
+static bool ends_in_zero(const unsigned char *copied, size_t bytes) { return bytes && !copied[bytes - 1]; }
 
 ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint64_t offset) {
   const struct slot *slot = &f->slots[(offset >> WINDOW_BITS) % SLOTS];
   struct window *w = slot->window;
   if (!w || !w->ready || slot->number != offset >> WINDOW_BITS) return -EAGAIN;
-  size_t skip = (size_t)(offset - w->offset);
-  prefetch_beginning(w, skip, bytes);
-  look(f, fd);
+  if (!is_known(f, offset + bytes)) ask(f, fd);
   if (w->changes != f->changes) return -EAGAIN; /* M2 */
   if (offset >= (uint64_t)f->length) return 0;
   if (bytes > (uint64_t)f->length - offset) bytes = (size_t)((uint64_t)f->length - offset);
+  size_t skip = (size_t)(offset - w->offset);
   if (skip + bytes > w->bytes) return -EAGAIN;
   unsigned cut = cut_pages();
   atomic_signal_fence(memory_order_seq_cst);
@@ -296,6 +311,8 @@ ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint6
     give_up(w);
     return -EAGAIN;
   }
+  if (ends_in_zero(to, bytes)) ask(f, fd);
+  if (w->changes != f->changes) return -EAGAIN;
   w->used = true;
   return (ssize_t)bytes;
 }
@@ -306,8 +323,8 @@ void mapped_seen(struct mapped_file *f, int fd, uint64_t offset) {
   if (slot->number != number && !slot->window) *slot = (struct slot){.number = number};
   if (++slot->reads < HOT_READS) return;
   slot->reads = 0;
-  look(f, fd);
-  bool quiet = slot->changes == f->changes;
+  ask(f, fd);
+  bool quiet = slot->changes == f->changes && has_rested(f);
   slot->changes = f->changes;
   if (!slot->window && quiet)
     start_mapping(f, slot, fd);

@@ -4,9 +4,12 @@
  * kernel more to find the page, and to be entered and left, than to copy it: such a part is copied from the mapping
  * instead. A mapping is the page cache, so what was written by whomever is what is read.
  *
- *   M1  Nothing is read behind the file's end: its length is asked for after the request was taken.
- *   M2  A read does not wait for the device. What is mapped is locked, on a helper thread; but a file that is cut, or written past
- *       the page cache, loses pages all the same. So a file that has changed is read by the kernel, until it has
+ *   M1  Nothing is read behind the file's end. Pages that are cut off go (M3), and what is cut off a page is zeros from then
+ *       on, when the cut has returned, unless somebody stores behind the end through a mapping of his own: bytes that end in anything else were
+ *       the file's when they were copied. Of those that end in zero the length is asked for, after the request was taken, as for what lies behind the end that
+ *       was known.
+ *   M2  Reads seldom wait for the device. What is mapped is locked, on a helper thread; but a file that is cut, or written past
+ *       the page cache, loses pages all the same. So it is asked now and then whether it has changed, and read by the kernel if so, until it has
  *       not changed for a while and is locked anew.
  *   M3  What is cut off while it is copied is found out (cut.h) and the copy thrown away.
  *

@@ -63,7 +63,7 @@ foreach(rung uring-futex threads)
   shmq_test(NAME daemon_shards_${rung} PROGRAM daemon_shards LABELS integration SOURCES daemon_shards.c TIMEOUT 240
     ENV SHMQD_DAEMON_IO=${rung})
 endforeach()
-foreach(part dir guard log pool process rights restart session stream)
+foreach(part dir dir_mapped guard log pool process rights restart session stream)
   shmq_test(NAME daemon_${part}_shards PROGRAM daemon_${part} LABELS integration TIMEOUT 240
     SOURCES daemon_${part}.c ENV SHMQD_DAEMON_IO=uring-futex TEST_RUNG=uring-futex SHMQD_DAEMON_SHARDS=3)
 endforeach()

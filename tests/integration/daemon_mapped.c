@@ -14,7 +14,8 @@
 #include "daemon.h"
 #include "resource/mapped.h"
 
-enum { WINDOW = 2 << 20, BYTES = 2 * WINDOW + 10000, TO_MAP = 96, MANY = 4096 };
+enum { WINDOW = 2 << 20, BYTES = 2 * WINDOW + 10000, TO_MAP = 96, MANY = 4096, US = 1000, MS = 1000 * US };
+enum { ASKED_AGAIN = 50 * US, RESTED = 100 * MS };
 
 static struct shard shard;
 static struct mapped *mapped;
@@ -35,6 +36,7 @@ static bool may_lock(size_t bytes) {
 static void begin(void) {
   if (!may_lock(3 * WINDOW)) cr_skip_test("so much memory may not be locked here");
   cut_survive();
+  shard.took_ns = MS;
   cr_assert_eq(io_open(&shard.io, IO_THREADS), 0);
   cr_assert_eq(mapped_open(&mapped, &shard, 64 << 20), 0);
   expected = malloc(BYTES);
@@ -63,6 +65,8 @@ static void end(void) {
   free(got);
 }
 TestSuite(daemon_mapped, .init = begin, .fini = end, .timeout = 60);
+
+static void later(int64_t ns) { shard.took_ns += ns; }
 
 /* A request has been taken. */
 static ssize_t read_at(uint64_t offset, size_t bytes) {
@@ -121,23 +125,70 @@ Test(daemon_mapped, a_file_that_changes_is_read_by_the_kernel) {
   seen(2 * WINDOW, TO_MAP);
   memset(expected + 2 * WINDOW, 'x', 10);
   change(2 * WINDOW, expected + 2 * WINDOW, 10);
+  check(2 * WINDOW, 10, 10);
+  later(ASKED_AGAIN);
   cr_assert_eq(read_at(2 * WINDOW, 10), -EAGAIN);
+  later(RESTED - 1);
+  seen(2 * WINDOW, MANY);
+  cr_assert_eq(read_at(2 * WINDOW, 10), -EAGAIN);
+  later(1);
   seen(2 * WINDOW, 2 * TO_MAP);
   check(2 * WINDOW, 10, 10);
   cr_assert_eq(truncate(name, BYTES + 100), 0);
+  cr_assert_eq(read_at(BYTES - 50, 1000), -EAGAIN, "what is behind the end is asked for");
+  later(RESTED);
   seen(2 * WINDOW, 2 * TO_MAP);
   cr_assert_eq(read_at(BYTES - 50, 1000), 150);
   cr_assert_arr_eq(got, expected + BYTES - 50, 50);
-  cr_assert_eq(truncate(name, 2 * WINDOW + 50), 0);
-  cr_assert_eq(read_at(2 * WINDOW, 100), -EAGAIN);
-  seen(2 * WINDOW, 2 * TO_MAP);
-  check(2 * WINDOW, 100, 50);
+}
+
+/* At once, wherever it is; and it is moved back when nobody looks. */
+Test(daemon_mapped, an_end_that_others_move) {
+  for (unsigned i = 1; i <= 60; i++) {
+    size_t length = i % 10 ? 5000 + i * 4241 % 60000 : 4096 * i;
+    seen(0, 2 * TO_MAP);
+    check(length - 50, 100, 100);
+    cr_assert_eq(truncate(name, (off_t)length), 0);
+    cr_assert_eq(read_at(length - 50, 100), -EAGAIN, "%zu", length);
+    seen(0, TO_MAP);
+    later(RESTED);
+    seen(0, 2 * TO_MAP);
+    check(length - 50, 100, 50);
+    cr_assert_eq(truncate(name, BYTES), 0);
+    change((off_t)length, expected + length, BYTES - length);
+    cr_assert_eq(read_at(length - 50, 100), -EAGAIN);
+    later(RESTED);
+  }
+}
+
+/* Of what ends in zero it is not known whether it was cut. A descriptor that does not exist cannot be asked. */
+Test(daemon_mapped, when_it_is_asked) {
+  memcpy(expected + 299, "a\0b", 3);
+  change(299, "a\0b", 3);
+  seen(0, TO_MAP);
+  int own = fd;
+  fd = -1;
+  check(250, 50, 50);
+  check(250, 52, 52);
+  later(ASKED_AGAIN - 1);
+  check(250, 50, 50);
+  later(1);
+  cr_assert_eq(read_at(250, 50), -EAGAIN);
+  fd = own;
+  seen(0, TO_MAP);
+  later(RESTED);
+  seen(0, 2 * TO_MAP);
+  check(250, 51, 51);
+  fd = -1;
+  cr_assert_eq(read_at(250, 51), -EAGAIN);
+  fd = own;
 }
 
 /* While it changes all the time nothing is mapped, and what was is left alone. */
 Test(daemon_mapped, a_file_that_never_rests) {
   for (int i = 0; i < 10; i++) {
     change(0, expected, 10);
+    later(RESTED);
     seen(0, TO_MAP / 2 - 1);
     shard.takes++;
   }
@@ -145,13 +196,15 @@ Test(daemon_mapped, a_file_that_never_rests) {
   cr_assert_eq(read_at(0, 10), -EAGAIN);
 }
 
-/* The length was asked for, and then it is cut: what is copied is not the file's any more. */
+/* What is copied is not the file's any more. */
 Test(daemon_mapped, what_is_cut_off_while_it_is_copied) {
   seen(0, TO_MAP);
   check(0, 10, 10);
   cr_assert_eq(truncate(name, 8192), 0);
   cr_assert_eq(mapped_read(file, fd, got, 4096, 100000), -EAGAIN, "in the same turn");
   cr_assert_eq(read_at(0, 10), -EAGAIN, "there is a page in it that is not the file's");
+  seen(0, TO_MAP);
+  later(RESTED);
   seen(0, TO_MAP);
   check(8000, 4096, 192);
 }
@@ -165,7 +218,9 @@ Test(daemon_mapped, pages_that_have_gone_are_not_waited_for) {
   free(page);
   if (writer >= 0) close(writer);
   if (!past) cr_skip_test("this file system has no such writes");
+  later(ASKED_AGAIN);
   cr_assert_eq(read_at(0, 10), -EAGAIN);
+  later(RESTED);
   seen(0, 2 * TO_MAP);
   struct rusage before, after;
   getrusage(RUSAGE_SELF, &before);
