@@ -33,9 +33,9 @@ int shmq_open_in(shmq **out, shmq_segment *s, const char *queue, unsigned flags)
   q->flags = flags;
   bool plain = q->config->priorities == 1 && !(q->config->flags & SHMQ__TRACKED);
   q->plain_room = plain ? q->config->message_bytes + 1 : 0;
-  /* On one CPU the other side cannot run while we spin. */
-  bool spin = !(flags & SHMQ_NOSPIN) && shmq__cpu_count() > 1;
-  q->spins = spin ? SHMQ__SPINS_MAX / 4 : 0;
+  bool others = shmq__cpu_count() > 1; /* else the other side cannot run meanwhile */
+  q->naps = others && flags & SHMQ_NOSPIN;
+  q->spins = others && !q->naps ? SHMQ__SPINS_MAX / 4 : 0;
   s->handles++;
   q->next = s->first;
   q->link = &s->first;

@@ -29,6 +29,8 @@ struct shmq {
   uint32_t fences_empty, fences_full;          /* in vain, on either event (wake.h) */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
   struct shmq__pollable *pollable;
+  bool naps; /* before it announces a sleep */
+  uint32_t nap_rest; /* waits until the next one */
 };
 
 /* A message taken from a ring or a position reserved in one: what shmq_message.opaque holds. */
@@ -75,6 +77,7 @@ struct shmq__waiter {
   int64_t look_ns; /* interval of the next bounded look */
   uint32_t spins;
   uint32_t value; /* announced */
+  bool napped;
   bool announced;
   bool ordered;
   bool slept; /* at any time in this wait */

@@ -14,6 +14,8 @@
 #define SPINS_WITHOUT_PAUSE 64u
 #define SHORT_SLEEP_NS INT64_C(200000) /* somebody was about to come */
 #define WAITS_BEFORE_RETRY 64u
+#define NAP_NS INT64_C(2000)
+#define NAP_REST 16u /* waits without one after one that was in vain */
 
 static bool expired(const struct shmq__waiter *w, int64_t now) {
   return w->deadline_ns != SHMQ_FOREVER && now >= w->deadline_ns;
@@ -31,6 +33,15 @@ static int spin(struct shmq__waiter *w, bool for_ever) {
     (void)shmq__recover_dead(w->queue->segment);
     shmq__sweep_dead_letters(w->queue);
   }
+  return 0;
+}
+
+/* Before the sleep is announced, which interrupts others: who is at work on another CPU has the next message meanwhile. Without looking, for that
+ * would take the line away that is being written, and several messages are taken faster together than each as it comes. */
+static int nap(struct shmq__waiter *w) {
+  int64_t until = shmq__now_ns() + NAP_NS;
+  w->napped = true;
+  while (shmq__now_ns() < until) shmq__pause();
   return 0;
 }
 
@@ -80,12 +91,23 @@ static int sleep(struct shmq__waiter *w) {
   return 0;
 }
 
+static void count_nap(shmq *q, bool in_vain) {
+  if (in_vain)
+    q->nap_rest = NAP_REST;
+  else if (q->nap_rest > 0)
+    q->nap_rest--;
+}
+
 int shmq__wait(struct shmq__waiter *w) {
   shmq *q = w->queue;
   if (w->deadline_ns == SHMQ_NOWAIT) return -EAGAIN;
   if (q->flags & SHMQ_SPIN) return spin(w, true);
   if (w->announced) return sleep(w);
-  if (w->look_ns == 0 && w->spins < q->spins) return spin(w, false);
+  if (w->look_ns == 0) { /* it has not slept yet */
+    if (w->spins < q->spins) return spin(w, false);
+    if (q->naps && !w->napped && q->nap_rest == 0) return nap(w);
+    if (q->naps) count_nap(q, w->napped);
+  }
   w->value = shmq__event_announce(w->event, &w->ordered);
   w->announced = true;
   return 0; /* E2: the caller looks again before it sleeps */

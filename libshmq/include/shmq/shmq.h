@@ -178,7 +178,7 @@ SHMQ_API void *shmq_segment_memory(shmq_segment *segment, size_t *bytes);
 
 /* Open flags. */
 #define SHMQ_SPIN 1u    /* wait by spinning only, never sleep: for pinned cores of one's own */
-#define SHMQ_NOSPIN 2u  /* sleep at once: for many waiters on few cores */
+#define SHMQ_NOSPIN 2u  /* sleep without polling: for many waiters on few cores */
 
 /* Open a queue of an attached segment; queue NULL is the segment's first.
  * Errors: -ENOENT no such queue, -ENOMEM, -EINVAL. */
