@@ -248,7 +248,6 @@ struct shard {
   int64_t taken_ns;         /* when others had taken the processor for long */
   int64_t crowded_until_ns; /* nothing is, until then */
   uint64_t takes;           /* raised in each turn, and after requests were taken or came from another shard */
-  int64_t took_ns;          /* when these were */
   _Atomic unsigned session_count;
   _Atomic uint64_t requests;    /* ever taken */
   _Atomic uint64_t redelivered; /* of them, a worker had died of */
@@ -264,12 +263,6 @@ struct shard {
   _Atomic unsigned errands;
   struct inbox inbox; /* others write here: a line of its own */
 };
-
-/* Requests are there that were not: what was asked of the world before may not hold for them. */
-static inline void shard_took(struct shard *shard) {
-  shard->takes++;
-  shard->took_ns = shmq_now_ns();
-}
 
 /* ---- the daemon ---- */
 

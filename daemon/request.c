@@ -49,7 +49,7 @@ int requests_take(struct session *s, unsigned most) {
   for (int i = 0; i < n; i++, r = r->next) in[i] = &r->in;
   int rc = shmq_serve_batch(s->service, in, n, SHMQ_NOWAIT);
   if (rc < 0) return rc == -EAGAIN ? 0 : rc;
-  shard_took(s->shard);
+  s->shard->takes++;
   move_to_taken(s, rc);
   return rc;
 }

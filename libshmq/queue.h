@@ -29,7 +29,7 @@ struct shmq {
   uint32_t fences_empty, fences_full;          /* in vain, on either event (wake.h) */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
   struct shmq__pollable *pollable;
-  bool naps; /* before it announces a sleep */
+  bool naps;         /* before it announces a sleep */
   uint32_t nap_rest; /* waits until the next one */
 };
 

@@ -55,7 +55,7 @@ struct mapped_file {
   int64_t asked_ns;
   off_t length;
   struct timespec changed;
-  uint32_t changes; /* seen so far; the first look is one */
+  uint32_t changes;   /* seen so far; the first look is one */
   int64_t changed_ns; /* when the latest was seen */
   struct slot slots[SLOTS];
 };
@@ -65,6 +65,8 @@ struct mapped {
   uint64_t budget;
   uint64_t bytes; /* of all windows, those under way too */
   unsigned jobs;
+  uint64_t takes; /* of the shard, when the clock was read */
+  int64_t now_ns;
   int64_t swept_ns, paused_ns;
   unsigned file_count;
   LIST_HEAD(, window) windows;
@@ -97,6 +99,13 @@ bool mapped_is_idle(const struct mapped *m) { return m->jobs == 0; }
 
 /* ---- what a file is ---- */
 
+/* Read once for all requests that were taken together. */
+static int64_t now_of(struct mapped *m) {
+  if (m->takes != m->shard->takes) m->now_ns = shmq_now_ns();
+  m->takes = m->shard->takes;
+  return m->now_ns;
+}
+
 static bool has_changed(const struct mapped_file *f, const struct stat *st) {
   return f->length != st->st_size || st->st_ctim.tv_sec != f->changed.tv_sec ||
          st->st_ctim.tv_nsec != f->changed.tv_nsec;
@@ -108,21 +117,21 @@ static void ask(struct mapped_file *f, int fd) {
   struct stat st = {0};
   if (f->asked == shard->takes) return;
   f->asked = shard->takes;
-  f->asked_ns = shard->took_ns;
+  f->asked_ns = now_of(f->mapped);
   if (fstat(fd, &st)) st.st_size = -1;
   if (st.st_size >= 0 && !has_changed(f, &st)) return;
-  if (f->changes++) f->changed_ns = shard->took_ns;
+  if (f->changes++) f->changed_ns = f->asked_ns;
   f->length = st.st_size;
   f->changed = st.st_ctim;
 }
 
 /* Has it been asked lately, and is it not beyond the end that it had then? */
 static bool is_known(const struct mapped_file *f, uint64_t end) {
-  return f->mapped->shard->took_ns - f->asked_ns < ask_ns && f->length >= 0 && end <= (uint64_t)f->length;
+  return now_of(f->mapped) - f->asked_ns < ask_ns && f->length >= 0 && end <= (uint64_t)f->length;
 }
 
 static bool has_rested(const struct mapped_file *f) {
-  return !f->changed_ns || f->mapped->shard->took_ns - f->changed_ns >= rest_ns;
+  return !f->changed_ns || now_of(f->mapped) - f->changed_ns >= rest_ns;
 }
 
 /* ---- unmapping ---- */
@@ -290,7 +299,7 @@ void mapped_close(struct mapped *m) {
 
 /* ---- reading ---- */
 
-/* A file ends in zeros in its last page, whenever it was cut (M1). */
+/* A file ends in zeros in its last page, whenever it was cut (M1). What was copied is the client's as well: who changes it only fools himself. */
 static bool ends_in_zero(const unsigned char *copied, size_t bytes) { return bytes && !copied[bytes - 1]; }
 
 ssize_t mapped_read(struct mapped_file *f, int fd, void *to, size_t bytes, uint64_t offset) {
