@@ -190,7 +190,7 @@ int shmq_join_segment(shmq_segment *s, const char *role, const char *label) {
 }
 
 void shmq_set_cpu(shmq_segment *s, int cpu) {
-  if (s && s->me) a_store_relaxed(&slot_of(s, s->me)->cpu, cpu);
+  if (s && s->me) a_store_relaxed(&s->mine->cpu, cpu);
 }
 
 int shmq_participant(const shmq_segment *s, uint32_t *generation) {

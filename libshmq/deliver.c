@@ -141,7 +141,7 @@ static enum shmq_reason no_more(struct scan *scan, const shmq__ring_view *r, uin
 static bool lease_returned(shmq *q, const shmq__ring_view *r, uint64_t p, uint64_t w,
                            struct shmq__held *out) {
   uint32_t me = q->segment->me;
-  struct shmq__slot *slot = slot_of(q->segment, me);
+  struct shmq__slot *slot = q->segment->mine;
   /* Before the cell: recovery looks for LEASED cells only of those who may have some. */
   if (!a_load_relaxed(&slot->redelivers)) a_store(&slot->redelivers, 1u);
   uint64_t leased = cell_become(w, CELL_LEASED, me, cell_attempts(w));

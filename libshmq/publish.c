@@ -73,9 +73,9 @@ void shmq__publish(shmq *q, const struct shmq__held *held, size_t size) {
   CRASHPOINT("publish.before");
   word_release(q, cell_word(held->ring, held->position), shmq__ready_word(held, size)); /* P1 */
   CRASHPOINT("publish.after");
-  count(&slot_of(q->segment, q->segment->me)->puts, 1);
+  count(&q->segment->mine->puts, 1);
   signal_takers(q, 1);
-  ring_prefetch_cell(held->ring, position_add(held->position, 1)); /* as in put.c */
+  ring_fetch_next(held->ring, position_add(held->position, 1));
 }
 
 void shmq__give_up(shmq *q, const struct shmq__held *held) {

@@ -60,6 +60,7 @@ static inline void publish_cell(const shmq *q, const struct ring_walk *at, size_
 
 /* A run of positions from *first on in a plain queue: how many of n, -EAGAIN or -EPIPE. */
 static inline int claim_run(shmq *q, uint32_t n, uint64_t *first) {
+  if (n == 1) ring_fetch_tail(q->rings);
   if (unlikely(a_load(&q->queue->shut))) return -EPIPE;
   int got = ring_claim(q->rings, q->segment->me, n, first);
   if (unlikely(got < 0)) return got;
@@ -68,13 +69,11 @@ static inline int claim_run(shmq *q, uint32_t n, uint64_t *first) {
   return -EPIPE;
 }
 
-/* A run that begins at `first` is published. The cell after it was freed on the consumer's CPU: fetch it while there is
- * time. */
+/* A run that begins at `first` is published. */
 static inline void published_run(shmq *q, uint64_t first, int n) {
-  struct shmq_segment *s = q->segment;
-  count(&slot_of(s, s->me)->puts, (uint64_t)n);
+  count(&q->segment->mine->puts, (uint64_t)n);
   signal_takers(q, n);
-  ring_prefetch_cell(q->rings, position_add(first, (uint64_t)n));
+  ring_fetch_next(q->rings, position_add(first, (uint64_t)n));
 }
 
 /* The fast path: a message that fits a cell of a plain queue. 0, -EAGAIN or -EPIPE. */
@@ -162,6 +161,7 @@ int shmq_reserve_with(shmq *q, size_t size, shmq_message *message, const shmq_pu
   if (!q || !message) return -EINVAL;
   int rc = check_post(q, options, &post);
   if (rc == 0) rc = enter(q, true);
+  if (rc == 0) ring_fetch_tail(&q->rings[post.band]);
   if (rc == 0) rc = shmq__reserve_wait(q, size, options ? &post : NULL, &held, deadline_ns);
   if (rc != 0) return rc < 0 ? rc : -EAGAIN;
   shmq__message_fill(message, q, &held, HOLD_RESERVED, shmq__reserved_memory(q, &held), size);

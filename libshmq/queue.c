@@ -10,6 +10,7 @@
 #include "core/recover.h"
 #include "os/object.h"
 #include "os/process.h"
+#include "os/processor.h"
 #include "pollable.h"
 
 static int find_queue(const struct shmq_segment *s, const char *name) {
@@ -31,9 +32,12 @@ int shmq_open_in(shmq **out, shmq_segment *s, const char *queue, unsigned flags)
   q->rings = &s->rings[q->config->first_ring];
   q->number = (uint32_t)number;
   q->flags = flags;
+  q->producer_epoch = q->consumer_epoch = s->join_epoch - 1; /* of no join to come */
   bool plain = q->config->priorities == 1 && !(q->config->flags & SHMQ__TRACKED);
   q->plain_room = plain ? q->config->message_bytes + 1 : 0;
   bool others = shmq__cpu_count() > 1; /* else the other side cannot run meanwhile */
+  q->short_pause = shmq__pause_is_short();
+  q->first_pauses = q->short_pause && q->rings->stride < SHMQ__LINE ? SHMQ__FIRST_PAUSES : 0;
   q->naps = others && flags & SHMQ_NOSPIN;
   q->spins = others && !q->naps ? SHMQ__SPINS_MAX / 4 : 0;
   s->handles++;
@@ -76,8 +80,9 @@ static void let_go(shmq *q) {
     if (q->consumer_epoch == s->join_epoch) other->consumer_epoch = s->join_epoch;
     return;
   }
-  bool roles = (q->producer_epoch && q->producer_epoch == s->join_epoch) ||
-               (q->consumer_epoch && q->consumer_epoch == s->join_epoch);
+  uint32_t flags = q->config->flags;
+  bool roles = (flags & SHMQ_SINGLE_PRODUCER && q->producer_epoch == s->join_epoch) ||
+               (flags & SHMQ_SINGLE_CONSUMER && q->consumer_epoch == s->join_epoch);
   if (!s->me || (q->held == 0 && !roles)) return;
   shmq__recover_queue(s, s->me, q->number, SHMQ_REASON_NACKED);
 }
@@ -99,14 +104,11 @@ int shmq__enter_slow(shmq *q, bool producer) {
   struct shmq_segment *s = q->segment;
   int rc = shmq__join(s, NULL, NULL);
   if (rc < 0) return rc;
-  if (producer && q->config->flags & SHMQ_SINGLE_PRODUCER) {
+  if (producer && q->config->flags & SHMQ_SINGLE_PRODUCER)
     rc = shmq__role_get(s, &q->queue->producer);
-    if (rc == 0) q->producer_epoch = s->join_epoch;
-  }
-  if (!producer && q->config->flags & SHMQ_SINGLE_CONSUMER) {
+  if (!producer && q->config->flags & SHMQ_SINGLE_CONSUMER)
     rc = shmq__role_get(s, &q->queue->consumer);
-    if (rc == 0) q->consumer_epoch = s->join_epoch;
-  }
+  if (rc == 0) *(producer ? &q->producer_epoch : &q->consumer_epoch) = s->join_epoch;
   return rc;
 }
 

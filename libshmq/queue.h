@@ -22,9 +22,11 @@ struct shmq {
   uint32_t number;         /* of the queue in the segment */
   unsigned flags;          /* SHMQ_SPIN, SHMQ_NOSPIN */
   uint32_t held;           /* leases and reservations not settled */
-  uint32_t producer_epoch; /* join_epoch in which the single role was got, 0: not */
+  uint32_t producer_epoch; /* join_epoch in which this side was entered: joined, and with its role if that is single */
   uint32_t consumer_epoch;
   uint32_t spins; /* how long the next wait spins before it sleeps, 0: never; adapts (waiting.c) */
+  bool short_pause;      /* as long as a look: a wait pauses between any two, and looks at less (nothing_yet) */
+  uint32_t first_pauses; /* more before a wait's first look */
   uint32_t spin_rest;                          /* short sleeps until the budget grows again */
   uint32_t fences_empty, fences_full;          /* in vain, on either event (wake.h) */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
@@ -48,11 +50,8 @@ struct shmq__held {
 /* Join if need be and hold the single role of this side if there is one. Fast when both are so. */
 int shmq__enter_slow(shmq *q, bool producer);
 static inline int enter(shmq *q, bool producer) {
-  uint32_t single = producer ? SHMQ_SINGLE_PRODUCER : SHMQ_SINGLE_CONSUMER;
   uint32_t epoch = producer ? q->producer_epoch : q->consumer_epoch;
-  if (likely(q->segment->me && (!(q->config->flags & single) || epoch == q->segment->join_epoch)))
-    return 0;
-  return shmq__enter_slow(q, producer);
+  return likely(epoch == q->segment->join_epoch) ? 0 : shmq__enter_slow(q, producer);
 }
 
 /* ---- signals (wake.h) ---- */
@@ -69,6 +68,8 @@ static inline void signal_putters(shmq *q, int n) {
 /* Rounds of looking before sleeping: about as long as a sleep and its wake-up cost. */
 #define SHMQ__SPINS_MIN 64u
 #define SHMQ__SPINS_MAX 1024u
+/* Where cells share a line, whoever looks takes it from who is about to write the next ones in it. */
+#define SHMQ__FIRST_PAUSES 2u
 
 struct shmq__waiter {
   shmq *queue;
@@ -142,9 +143,13 @@ static inline void shmq__signal_idle(shmq *q) {
   if (unlikely(a_load_seq(&q->queue->idle.word) & (EVENT_SLEEPERS | EVENT_FENCED)))
     shmq__signal_idle_slow(q);
 }
-/* Could a message wait behind head: returned, or delayed until now? */
+/* Could a message wait behind head: returned? In a queue without times nothing else does. */
+static inline bool shmq__has_returned(const shmq *q) {
+  return a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen);
+}
+/* The same, or delayed until now? */
 static inline bool shmq__may_have_returned(const shmq *q) {
-  if (unlikely(a_load(&q->queue->returned_seq) != a_load(&q->queue->returned_seen))) return true;
+  if (unlikely(shmq__has_returned(q))) return true;
   if (likely(q->plain_room)) return false;
   int64_t due = a_load(&q->queue->next_due_ns);
   return due > 0 && shmq_now_ns() >= due;

@@ -30,11 +30,11 @@ static bool exclude_each_other(const shmq_message *a, const shmq_message *b) {
 }
 
 static void signal_step(shmq *q, const struct shmq__txn_item *item) {
-  struct shmq__slot *slot = slot_of(q->segment, q->segment->me);
+  struct shmq__slot *slot = q->segment->mine;
   if (item->word) {
     count(&slot->puts, 1);
     signal_takers(q, 1);
-    ring_prefetch_cell(item->ring, position_add(item->position, 1)); /* as in put.c */
+    ring_fetch_next(item->ring, position_add(item->position, 1));
   } else {
     count(&slot->gets, 1);
     signal_putters(q, 1);
@@ -85,6 +85,7 @@ static int reserve_twin(shmq *from, const struct shmq__held *held, shmq *to, str
                         size_t *size, shmq__event **event) {
   /* A message in a block needs only a cell: every cell has room for the reference. */
   size_t need = held->block >= 0 ? 0 : cell_length(held->word);
+  ring_fetch_tail(to->rings);
   int rc = shmq__reserve(to, need, NULL, out, event);
   if (rc == 0) *size = clone(from, held, out);
   return rc;

@@ -36,6 +36,9 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* A look whose answer is only a hint, of what to fetch: nothing depends on it, so it is no step of the model. */
+#define a_peek(w) atomic_load_explicit((w), memory_order_relaxed)
+
 /* A glance at eight bytes that somebody may be writing just now. What it finds counts only if a later
  * compare-and-swap, or look, finds the word beside them unchanged. The only reads of the protocol that race by
  * intent; the thread sanitizer is told here. */

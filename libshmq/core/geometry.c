@@ -8,6 +8,7 @@
 
 #include "base/align.h"
 #include "core/segment.h"
+#include "os/processor.h"
 
 static uint64_t fnv1a(uint64_t hash, const void *data, size_t n) {
   const unsigned char *p = data;
@@ -172,6 +173,9 @@ static void ring_view(shmq__ring_view *view, unsigned char **at, struct shmq__ri
     *at += records;
   }
   struct cells cells = cells_of(config);
+  bool dirty_shared = shmq__dirty_lines_are_shared();
+  view->fetch_late = dirty_shared && cells.stride >= SHMQ__LINE && config->message_bytes <= SHMQ__SHORT_BYTES;
+  view->return_dirty = dirty_shared && cells.beyond_offset && cells.bytes <= shmq__private_cache_bytes();
   view->cells = *at;
   view->stride = cells.stride;
   view->payload_offset = cells.payload_offset;

@@ -32,6 +32,7 @@ static void after_fork_in_child(void) {
     s->defunct = s->lock_fd < 0;
     shmq__object_close(inherited);
     s->me = 0;
+    s->mine = NULL;
     s->join_epoch++;
   }
   self.pid = 0;
@@ -119,6 +120,7 @@ int shmq__participant_join(struct shmq_segment *s, const char *role, const char 
     occupy(s, i, role, label);
     s->asymmetric = shmq__barrier_register();
     s->me = i;
+    s->mine = slot_of(s, i);
     s->join_epoch++;
     s->block_cursor = s->geometry.blocks / s->geometry.participants * (i - 1);
     return 0;
@@ -130,6 +132,7 @@ void shmq__participant_leave(struct shmq_segment *s) {
   if (!s->me) return;
   uint32_t i = s->me;
   s->me = 0;
+  s->mine = NULL;
   s->join_epoch++;
   shmq__recover(s, i, SHMQ_REASON_NACKED);
   shmq__lock_release(s->lock_fd, i);

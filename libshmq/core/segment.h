@@ -28,6 +28,8 @@ typedef struct shmq__ring_view {
   bool tracked;            /* a stamp follows each word */
   uint32_t payload_bytes;  /* longest message in a cell */
   uint32_t short_bytes;   /* longest short one of those */
+  bool fetch_late;        /* a cell is fetched by the put that needs it, not by the one before (ring_fetch_tail) */
+  bool return_dirty;      /* whoever takes several writes the lines that it only read (ring_dirty) */
   uint32_t id;            /* number of the ring in the segment */
   uint32_t queue;         /* number of the queue in the segment */
   uint32_t capacity;
@@ -63,6 +65,7 @@ struct shmq_segment {
 
   int lock_fd;         /* its own open file description; never mapped, never passed on */
   uint32_t me;         /* participant index, 0: not joined */
+  struct shmq__slot *mine; /* its slot, NULL: not joined */
   uint32_t generation; /* of the slot */
   uint32_t join_epoch; /* raised by each join of this attachment: tells what an earlier one held */
   bool defunct;        /* a forked child could not get a lock description of its own */

@@ -59,7 +59,7 @@ static void apply(struct shmq_segment *s, uint32_t i) {
 }
 
 void shmq__txn_commit(struct shmq_segment *s, const struct shmq__txn_item *items, uint32_t n) {
-  struct shmq__slot *slot = slot_of(s, s->me);
+  struct shmq__slot *slot = s->mine;
   for (uint32_t k = 0; k < n; k++) {
     const struct shmq__txn_item *item = &items[k];
     unsigned what = item->word ? REDO_PUBLISH : REDO_FREE;

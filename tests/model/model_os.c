@@ -10,6 +10,7 @@
 #include "os/lock.h"
 #include "os/object.h"
 #include "os/process.h"
+#include "os/processor.h"
 #include "scheduler.h"
 
 int shmq__futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline_ns) {
@@ -38,6 +39,9 @@ int64_t shmq__now_ns(void) { return sched_clock(); }
 int64_t shmq__wall_clock_ns(void) { return 1; }
 void shmq__sleep_ns(int64_t ns) { (void)ns; }
 int shmq__cpu_count(void) { return 1; } /* nobody spins */
+bool shmq__dirty_lines_are_shared(void) { return true; } /* what is done about it is to change nothing */
+uint64_t shmq__private_cache_bytes(void) { return UINT64_MAX; }
+bool shmq__pause_is_short(void) { return true; }
 uint64_t shmq__pid_namespace(void) { return 1; }
 void shmq__process_self(struct shmq__process *out) {
   *out = (struct shmq__process){.pid = 1, .pid_ns = 1, .start_time = 1};

@@ -183,6 +183,35 @@ Test(queue_copy, batches_of_every_length_over_every_wrap) {
   }
 }
 
+/* Whether or not the taker writes the lines that it has read (ring_dirty): what it leaves in the cells is what was there, since it may
+ * die before they are free. */
+Test(queue_copy, a_batch_changes_nothing_in_the_cells) {
+  const uint32_t bytes[] = {56, 64, 300}, capacities[] = {4, 512};
+  for (unsigned i = 0; i < 12; i++) {
+    uint32_t most = bytes[i % 3];
+    shmq *q = begin(capacities[i / 3 % 2], most, 0, 0);
+    ((shmq__ring_view *)(uintptr_t)q->rings)->return_dirty = i / 6;
+    for (uint32_t n = 1; n <= most; n++) {
+      unsigned char in[3][300], out[3][300];
+      struct iovec from[3], to[3];
+      uint64_t at = index_position(a_load(&q->rings->index->head));
+      for (unsigned k = 0; k < 3; k++) {
+        pattern(in[k], n, n + k);
+        from[k] = (struct iovec){in[k], n};
+        to[k] = (struct iovec){out[k], sizeof out[k]};
+      }
+      cr_assert_eq(shmq_put_batch(q, from, 3, SHMQ_NOWAIT), 3);
+      cr_assert_eq(shmq_get_batch(q, to, 3, SHMQ_NOWAIT), 3);
+      for (unsigned k = 0; k < 3; k++) {
+        cr_assert_eq(to[k].iov_len, n);
+        cr_assert_arr_eq(out[k], in[k], n);
+        cr_assert_arr_eq(cell_payload(q->rings, position_add(at, k)), in[k], n, "%u of %u", n, most);
+      }
+    }
+    end(q);
+  }
+}
+
 Test(queue_copy, a_batch_puts_what_fits) {
   shmq *q = begin(8, 8, 0, 0);
   uint64_t in[12];
