@@ -25,8 +25,8 @@ struct shmq {
   uint32_t producer_epoch; /* join_epoch in which this side was entered: joined, and with its role if that is single */
   uint32_t consumer_epoch;
   uint32_t spins; /* how long the next wait spins before it sleeps, 0: never; adapts (waiting.c) */
-  bool short_pause;      /* as long as a look: a wait pauses between any two, and looks at less (nothing_yet) */
-  uint32_t first_pauses; /* more before a wait's first look */
+  bool short_pause;      /* as long as a look */
+  uint32_t first_pauses; /* more before the first short look of a wait */
   uint32_t spin_rest;                          /* short sleeps until the budget grows again */
   uint32_t fences_empty, fences_full;          /* in vain, on either event (wake.h) */
   uint64_t return_cursor[SHMQ_PRIORITIES_MAX]; /* where the next scan for returned cells begins */
@@ -78,6 +78,7 @@ struct shmq__waiter {
   int64_t look_ns; /* interval of the next bounded look */
   uint32_t spins;
   uint32_t value; /* announced */
+  bool short_looks; /* pauses after each, and looks at less than an attempt does */
   bool napped;
   bool announced;
   bool ordered;

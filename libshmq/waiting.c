@@ -11,7 +11,7 @@
 #define LOOK_MAX_NS INT64_C(1000000000) /* and the longest interval between two */
 #define GUARDED_NS INT64_C(64000000000) /* where a guard recovers the dead: it may die as well */
 #define UNORDERED_NS INT64_C(1000000)   /* sleep where publications could not be ordered */
-#define SPINS_WITHOUT_PAUSE 64u /* where a pause is long */
+#define SPINS_WITHOUT_PAUSE 64u
 #define SHORT_SLEEP_NS INT64_C(200000) /* somebody was about to come */
 #define WAITS_BEFORE_RETRY 64u
 #define NAP_NS INT64_C(2000)
@@ -24,8 +24,8 @@ static bool expired(const struct shmq__waiter *w, int64_t now) {
 /* Spinning for the whole wait still owes the bounded look. */
 static int spin(struct shmq__waiter *w, bool for_ever) {
   const shmq *q = w->queue;
-  if (++w->spins > SPINS_WITHOUT_PAUSE || q->short_pause) shmq__pause();
-  for (uint32_t i = 0; w->spins == 1 && i < q->first_pauses; i++) shmq__pause();
+  if (++w->spins > SPINS_WITHOUT_PAUSE || w->short_looks) shmq__pause();
+  for (uint32_t i = 0; w->short_looks && w->spins == 1 && i < q->first_pauses; i++) shmq__pause();
   if (!for_ever || w->spins % 4096 != 0) return 0;
   int64_t now = shmq__now_ns();
   if (expired(w, now)) return -ETIMEDOUT;
