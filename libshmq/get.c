@@ -145,7 +145,7 @@ ssize_t shmq_get(shmq *q, void *data, size_t size, int64_t deadline_ns) {
 /* The fast path: up to n messages that lie in cells of a plain queue. Returns how many; 0: go the general way. */
 static int get_run(shmq *q, struct iovec *iov, uint32_t n) {
   const shmq__ring_view *r = q->rings;
-  uint64_t first, words[SHMQ_BATCH_MAX];
+  uint64_t first = 0, words[SHMQ_BATCH_MAX];
   if (shmq__has_returned(q)) return 0;
   if (n > r->capacity) n = r->capacity;
   int got = (int)ring_take_short(r, q->segment->me, n, iov, &first, words);
