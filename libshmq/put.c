@@ -60,7 +60,6 @@ static inline void publish_cell(const shmq *q, const struct ring_walk *at, size_
 
 /* A run of positions from *first on in a plain queue: how many of n, -EAGAIN or -EPIPE. */
 static inline int claim_run(shmq *q, uint32_t n, uint64_t *first) {
-  if (n == 1) ring_fetch_tail(q->rings);
   if (unlikely(a_load(&q->queue->shut))) return -EPIPE;
   int got = ring_claim(q->rings, q->segment->me, n, first);
   if (unlikely(got < 0)) return got;
@@ -112,6 +111,7 @@ static int put_run(shmq *q, const struct iovec *iov, uint32_t n) {
 
 int shmq_put(shmq *q, const void *data, size_t size, int64_t deadline_ns) {
   if (unlikely(!q || (!data && size > 0))) return -EINVAL;
+  ring_fetch_tail(q->rings); /* the sooner the better */
   int rc = enter(q, true);
   if (unlikely(rc < 0)) return rc;
   if (likely(size < q->plain_room)) {
@@ -142,6 +142,7 @@ int shmq_put_batch(shmq *q, const struct iovec *iov, int n, int64_t deadline_ns)
   int rc = enter(q, true), done = 0;
   while (rc >= 0 && done < n) {
     uint32_t run = run_length(q, &iov[done], n - done);
+    if (run == 1) ring_fetch_tail(q->rings);
     rc = run > 0 ? put_run(q, &iov[done], run) : -EAGAIN;
     if (rc > 0) {
       done += rc;
